@@ -1,0 +1,1 @@
+"""Run ONNX models: tensors, batching, sandboxed workers. A library without Django."""

@@ -1,0 +1,1 @@
+"""Declarative pre- and post-processing that a model version carries: data, never code."""

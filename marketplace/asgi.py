@@ -1,0 +1,64 @@
+"""The front door: model calls go to the gateway, everything else to Django under WSGI (ADR 1)."""
+
+import json
+import logging
+from typing import Any, Final, cast
+
+from a2wsgi import WSGIMiddleware
+
+from marketplace.wsgi import application as django_application  # Sets Django up: keep it first.
+from marketplace.gateway.request import Receive, Scope, Send  # isort: skip
+from marketplace.gateway.routing import find_route  # isort: skip
+from marketplace.gateway.service import GatewayService  # isort: skip
+
+log = logging.getLogger(__name__)
+
+# Threads for pages and REST calls. More lets slow pages overlap; each has a database connection.
+_DJANGO_THREADS: Final = 8
+
+_django: Any = WSGIMiddleware(cast("Any", django_application), workers=_DJANGO_THREADS)
+
+
+class FrontDoor:
+    """The ASGI application: one per process, with the gateway service it starts and stops."""
+
+    def __init__(self) -> None:
+        self._service: GatewayService | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Route one connection."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] != "http":
+            return
+        elif self._service and (scope["method"] == "POST" and find_route(scope["path"])):
+            await self._service.gateway(scope, receive, send)
+        elif scope["path"] == "/healthz":
+            await self._tell_health(send)
+        else:
+            await _django(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        service = GatewayService()
+        try:
+            await service.start()
+        except Exception as error:
+            log.exception("The gateway could not start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        self._service = service
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await service.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _tell_health(self, send: Send) -> None:
+        ready = self._service is not None and self._service.is_ready()
+        body = json.dumps({"status": "ok" if ready else "unavailable"}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200 if ready else 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+application = FrontDoor()

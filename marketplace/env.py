@@ -1,0 +1,71 @@
+"""Typed settings from the environment; a bad value stops the start and names its variable."""
+
+import os
+import secrets
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+def env_str(name: str, *, default: str) -> str:
+    """Return the variable's text, or the default where it is unset or empty."""
+    return os.environ.get(name) or default
+
+
+def env_bool(name: str, *, default: bool) -> bool:
+    """Return 1/true/yes/on as True and 0/false/no/off as False."""
+    text = os.environ.get(name, "").strip().lower()
+    if not text:
+        return default
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off"}:
+        return False
+    message = f"{name}={text!r} is neither yes (1, true, yes, on) nor no (0, false, no, off)."
+    raise ImproperlyConfigured(message)
+
+
+def env_int(name: str, *, default: int, minimum: int, maximum: int = 2**63 - 1) -> int:
+    """Return the variable as an integer within [minimum, maximum]."""
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        message = f"{name}={text!r} is not an integer."
+        raise ImproperlyConfigured(message) from None
+    if not minimum <= value <= maximum:
+        message = f"{name}={value} is outside {minimum}..{maximum}."
+        raise ImproperlyConfigured(message)
+    return value
+
+
+def env_list(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
+    """Return a comma-separated variable as its non-empty, stripped parts."""
+    text = os.environ.get(name, "")
+    return [part.strip() for part in text.split(",") if part.strip()] or list(default)
+
+
+def env_secret(name: str, *, file: Path) -> str:
+    """Return the variable, or a random secret kept in `file` (mode 0600) from its first use on.
+
+    A lost file means lost secrets: it belongs in the backup beside the database.
+    """
+    if value := os.environ.get(name):
+        return value
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        pass
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(secrets.token_urlsafe(48))
+    try:
+        os.link(fresh, file)  # Fails if another process was first: then its secret is the one.
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+    return file.read_text().strip()

@@ -1,0 +1,199 @@
+"""Everything the marketplace refuses, named for what happened. `problems.py` turns them into HTTP."""
+
+from datetime import datetime
+from typing import ClassVar
+
+
+class MarketplaceError(Exception):
+    """Base of the marketplace's refusals. Unless it says otherwise, nothing was run or charged."""
+
+    code: ClassVar[str]
+    param: str | None = None
+
+    @property
+    def detail(self) -> str:
+        """What happened, for the caller: no internal names, no secrets."""
+        return str(self.args[0]) if self.args else (self.__doc__ or "").splitlines()[0]
+
+
+class KeyMissing(MarketplaceError):
+    """No API key was sent. Send it as `Authorization: Bearer <key>`."""
+
+    code = "key_missing"
+
+
+class KeyMalformed(MarketplaceError):
+    """What was sent is not a Farebox API key."""
+
+    code = "key_malformed"
+
+
+class KeyMistyped(MarketplaceError):
+    """The API key's checksum is wrong: a character was lost or changed on the way."""
+
+    code = "key_mistyped"
+
+
+class KeyUnknown(MarketplaceError):
+    """No such API key exists here."""
+
+    code = "key_unknown"
+
+
+class KeyRevoked(MarketplaceError):
+    """This API key has been revoked."""
+
+    code = "key_revoked"
+
+
+class KeyExpired(MarketplaceError):
+    """This API key has expired."""
+
+    code = "key_expired"
+
+
+class ScopeMissing(MarketplaceError):
+    """This API key may not do that."""
+
+    code = "scope_missing"
+
+
+class AddressNotAllowed(MarketplaceError):
+    """This API key may not be used from your address."""
+
+    code = "address_not_allowed"
+
+
+class OrganizationSuspended(MarketplaceError):
+    """The organization is suspended."""
+
+    code = "organization_suspended"
+
+
+class ModelNotFound(MarketplaceError):
+    """There is no such model, or it is not yours to call."""
+
+    code = "model_not_found"
+
+
+class NotFound(MarketplaceError):
+    """There is nothing here, or it is not yours."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(MarketplaceError):
+    """This address does not take that method."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, *, allow: str) -> None:
+        super().__init__(f"This address takes {allow}.")
+        self.allow = allow
+
+
+class BodyTooLarge(MarketplaceError):
+    """The request's body is larger than this site reads."""
+
+    code = "body_too_large"
+
+
+class BodyIncomplete(MarketplaceError):
+    """The connection ended before the whole body came."""
+
+    code = "body_incomplete"
+
+
+class RequestMalformed(MarketplaceError):
+    """The request is not JSON of the form that this address takes."""
+
+    code = "request_malformed"
+
+    def __init__(self, detail: str, *, param: str | None = None) -> None:
+        super().__init__(detail)
+        self.param = param
+
+
+class HeaderInvalid(RequestMalformed):
+    """A request header's value cannot be used."""
+
+    code = "header_invalid"
+
+
+class RateLimited(MarketplaceError):
+    """Too many calls in too short a time."""
+
+    code = "rate_limited"
+
+    def __init__(self, *, policy: str, limit: int, window_s: int, retry_after_s: float) -> None:
+        super().__init__(f"The {policy}'s limit of {limit} calls per {window_s} s is used up.")
+        self.policy, self.limit, self.window_s, self.retry_after_s = policy, limit, window_s, retry_after_s
+
+
+class TooManyAtOnce(MarketplaceError):
+    """The organization has too many calls in flight."""
+
+    code = "too_many_at_once"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"The organization already has {limit} calls in flight.")
+        self.limit, self.retry_after_s = limit, 1.0
+
+
+class MaxCostExceeded(MarketplaceError):
+    """The call could cost more than its X-Max-Cost allows."""
+
+    code = "max_cost_exceeded"
+
+
+class IdempotencyKeyReused(MarketplaceError):
+    """This Idempotency-Key was used with another body."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyInProgress(MarketplaceError):
+    """The first request with this Idempotency-Key is still running."""
+
+    code = "idempotency_in_progress"
+    retry_after_s = 1.0
+
+
+class ControlDataStale(MarketplaceError):
+    """The site cannot read its own database, so it cannot tell who may call."""
+
+    code = "control_data_stale"
+    retry_after_s = 2.0
+
+
+class PriceMissing(MarketplaceError):
+    """The model has no price now, so it cannot be sold."""
+
+    code = "price_missing"
+    retry_after_s = 60.0
+
+
+class KeyLimitReached(MarketplaceError):
+    """The organization already holds as many live keys as it may."""
+
+    code = "key_limit_reached"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"The organization already holds {limit} live keys. Revoke one first.")
+        self.limit = limit
+
+
+class VersionInvalid(MarketplaceError):
+    """The version cannot be published."""
+
+    code = "version_invalid"
+
+
+class KeyExpiryInPast(MarketplaceError):
+    """A key's expiry must lie in the future."""
+
+    code = "key_expiry_in_past"
+
+    def __init__(self, *, expires_at: datetime) -> None:
+        super().__init__(f"{expires_at.isoformat()} has passed.")
+        self.param = "expires_at"

@@ -1,0 +1,1 @@
+"""The metered call: a plain ASGI application beside Django (`docs/architecture.md`)."""

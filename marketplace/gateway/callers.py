@@ -1,0 +1,122 @@
+"""Who calls: a key as the gateway keeps it in memory, and how it is loaded."""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+from uuid import UUID
+
+from django.conf import settings
+
+from billing.leases import BudgetSpec
+from marketplace.errors import (
+    AddressNotAllowed,
+    KeyExpired,
+    KeyRevoked,
+    ModelNotFound,
+    OrganizationSuspended,
+    ScopeMissing,
+)
+from marketplace.models import ApiKey
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """One key with all that a call needs to know of it and of its organization."""
+
+    key_id: UUID
+    digest: str
+    organization_id: UUID
+    account_id: UUID
+    livemode: bool
+    kind: str
+    scopes: frozenset[str]
+    allowed_models: frozenset[str]
+    networks: Sequence[Network]
+    key_rate: int  # Calls per minute.
+    organization_rate: int
+    budgets: Sequence[BudgetSpec]  # Empty for a test key: it is never charged.
+    expires_at: float | None  # Unix seconds.
+    revoked: bool
+    suspended: bool
+    awaits_first_call: bool
+
+    def check_usable(self, *, now: float, address: str) -> None:
+        """Refuse a key that may not be used now or from there.
+
+        Raises:
+            KeyRevoked, KeyExpired, OrganizationSuspended, AddressNotAllowed.
+        """
+        if self.revoked:
+            raise KeyRevoked
+        if self.expires_at is not None and now >= self.expires_at:
+            raise KeyExpired
+        if self.suspended:
+            raise OrganizationSuspended
+        if self.networks and not self._is_inside(address):
+            raise AddressNotAllowed
+
+    def check_scope(self, scope: str) -> None:
+        """Refuse what the key's kind and scopes do not allow.
+
+        Raises:
+            ScopeMissing: it lacks `scope`.
+        """
+        if self.kind == "sk" or (self.kind == "rk" and scope in self.scopes) or (self.kind == "mk" and scope != "predict"):
+            return
+        message = f"This API key lacks the scope {scope!r}."
+        raise ScopeMissing(message)
+
+    def check_model(self, path: str) -> None:
+        """Refuse a model that is not on the key's list, as if it were absent.
+
+        Raises:
+            ModelNotFound: the key has a list, and the model is not on it.
+        """
+        if self.allowed_models and path not in self.allowed_models:
+            raise ModelNotFound
+
+    def _is_inside(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self.networks)
+
+
+def load_caller(digest: str) -> Caller | None:
+    """Read a key from the database; None where there is none. Blocks on I/O."""
+    key = ApiKey.objects.select_related("organization").filter(digest=digest).first()
+    if key is None:
+        return None
+    organization = key.organization
+    account_id: UUID = organization.account_id  # type: ignore[attr-defined]
+    default_rate = settings.LIVE_KEY_RATE_PER_MINUTE if key.livemode else settings.TEST_KEY_RATE_PER_MINUTE
+    return Caller(
+        key_id=key.pk,
+        digest=digest,
+        organization_id=organization.pk,
+        account_id=account_id,
+        livemode=key.livemode,
+        kind=key.kind,
+        scopes=frozenset(key.scopes),
+        allowed_models=frozenset(key.allowed_models),
+        networks=[ipaddress.ip_network(cidr) for cidr in key.allowed_cidrs],
+        key_rate=key.rate_per_minute or default_rate,
+        organization_rate=settings.ORGANIZATION_RATE_PER_MINUTE,
+        budgets=_budgets(key, account_id) if key.livemode else (),
+        expires_at=key.expires_at.timestamp() if key.expires_at else None,
+        revoked=key.revoked_at is not None,
+        suspended=organization.suspended_at is not None,
+        awaits_first_call=organization.first_call_at is None,
+    )
+
+
+def _budgets(key: ApiKey, account_id: UUID) -> Sequence[BudgetSpec]:
+    """The account's balance, and the key's monthly cap where it has one."""
+    specs = [BudgetSpec(account_id=account_id, subject="account", interval="total", limit_nanos=None)]
+    if key.monthly_cap_nanos is not None:
+        specs.append(BudgetSpec(account_id=account_id, subject=f"key:{key.pk}", interval="month", limit_nanos=key.monthly_cap_nanos))
+    return specs

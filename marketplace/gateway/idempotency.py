@@ -1,0 +1,183 @@
+"""Idempotency-Key: the same key and body get the same bytes and are charged once.
+
+A claim row is committed before the run and completed in the commit that settles the call, so
+after a crash either the reply is there to repeat, or nothing was charged. Source: IETF
+draft-ietf-httpapi-idempotency-key-header-06.
+"""
+
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+
+from billing.ids import uuid7
+from billing.metering import Meter
+from billing.models import GatewayProcess
+from marketplace.errors import IdempotencyInProgress, IdempotencyKeyReused
+from marketplace.gateway.callers import Caller
+from marketplace.gateway.options import read_idempotency_key
+from marketplace.gateway.replies import Headers, Reply
+from marketplace.gateway.request import Request
+from marketplace.models import IdempotencyRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A claim to be made: who, where, which key, of which body."""
+
+    id: UUID
+    organization_id: UUID
+    livemode: bool
+    route: str
+    key: str
+    fingerprint: str
+    process: UUID
+
+
+@dataclass(slots=True)
+class Claim:
+    """One request's hold on its Idempotency-Key; `stored` is the reply to repeat, if there is one."""
+
+    id: UUID
+    stored: Reply | None
+    is_completed: bool = False
+
+    def completed(self, reply: Reply) -> tuple["CompleteClaims", "_Completion"]:
+        """Return the write that stores the reply; it goes into the settling commit."""
+        headers = [[name.decode(), value.decode()] for name, value in reply.headers]
+        return COMPLETE, _Completion(claim=self, status=reply.status, headers=headers, body=reply.body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Completion:
+    claim: Claim
+    status: int
+    headers: list[list[str]]
+    body: bytes
+
+
+class MakeClaims:
+    """Writes claims: each item's result is None where it was made, else the row that was first."""
+
+    def write(self, items: Sequence[_Wanted]) -> list[Any]:
+        """Write inside the committer's transaction."""
+        return [self._make(item) for item in items]
+
+    def _make(self, wanted: _Wanted) -> IdempotencyRecord | None:
+        scope = {
+            "organization_id": wanted.organization_id,
+            "livemode": wanted.livemode,
+            "route": wanted.route,
+            "key": wanted.key,
+        }
+        first = IdempotencyRecord.objects.filter(**scope).first()
+        if first and not _is_void(first):
+            return first
+        if first:
+            first.delete()
+        made = {"id": wanted.id, "fingerprint": wanted.fingerprint, "process": wanted.process, "created_at": timezone.now()}
+        # Another process may have been first since we looked: the unique constraint decides.
+        IdempotencyRecord.objects.bulk_create([IdempotencyRecord(**scope, **made)], ignore_conflicts=True)
+        row = IdempotencyRecord.objects.get(**scope)
+        return None if row.pk == wanted.id else row
+
+
+def _is_void(record: IdempotencyRecord) -> bool:
+    """Whether a record no longer counts: too old, or claimed by a process that died before it settled."""
+    if record.created_at < timezone.now() - timedelta(hours=settings.IDEMPOTENCY_HOURS):
+        return True
+    if record.status is not None:
+        return False
+    process = GatewayProcess.objects.filter(pk=record.process).first()
+    return process is None or process.reclaimed_at is not None or process.closed_at is not None
+
+
+class CompleteClaims:
+    """Stores replies in their claims."""
+
+    def write(self, items: Sequence[_Completion]) -> list[Any]:
+        """Write inside the committer's transaction."""
+        for item in items:
+            IdempotencyRecord.objects.filter(pk=item.claim.id).update(status=item.status, headers=item.headers, body=item.body)
+        return [None] * len(items)
+
+
+class DropClaims:
+    """Deletes claims whose request was refused or failed: it may be tried again."""
+
+    def write(self, items: Sequence[UUID]) -> list[Any]:
+        """Write inside the committer's transaction."""
+        IdempotencyRecord.objects.filter(pk__in=items, status__isnull=True).delete()
+        return [None] * len(items)
+
+
+MAKE = MakeClaims()
+COMPLETE = CompleteClaims()
+DROP = DropClaims()
+
+
+class Claims:
+    """Makes and ends the claims of this process."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    @asynccontextmanager
+    async def held(self, caller: Caller, request: Request, body: bytes) -> AsyncIterator[Claim | None]:
+        """Hold the request's Idempotency-Key while the block runs; None where it has none.
+
+        Raises:
+            HeaderInvalid: the key cannot be used.
+            IdempotencyKeyReused: it belongs to another body; nothing was claimed.
+            IdempotencyInProgress: the first request still runs; nothing was claimed.
+        """
+        key = read_idempotency_key(request)
+        if key is None:
+            yield None
+            return
+        claim = await self._make(caller, request, key, fingerprint=hashlib.sha256(body).hexdigest())
+        if claim.stored:
+            yield claim
+            return
+        try:
+            yield claim
+        except BaseException:
+            await self._drop(claim)
+            raise
+
+    async def _make(self, caller: Caller, request: Request, key: str, *, fingerprint: str) -> Claim:
+        wanted = _Wanted(
+            id=uuid7(),
+            organization_id=caller.organization_id,
+            livemode=caller.livemode,
+            route=request.path[:200],
+            key=key,
+            fingerprint=fingerprint,
+            process=self._meter.process_id,
+        )
+        first: IdempotencyRecord | None = await self._meter.submit(MAKE, wanted)
+        if first is None:
+            return Claim(id=wanted.id, stored=None)
+        if first.fingerprint != fingerprint:
+            raise IdempotencyKeyReused
+        if first.status is None:
+            raise IdempotencyInProgress
+        headers: Headers = [(name.encode(), value.encode()) for name, value in first.headers]
+        headers.append((b"idempotent-replayed", b"true"))
+        return Claim(id=first.pk, stored=Reply(status=first.status, headers=headers, body=bytes(first.body)))
+
+    async def _drop(self, claim: Claim) -> None:
+        try:
+            await self._meter.submit(DROP, claim.id)
+        except Exception as error:  # noqa: BLE001 (the refusal itself must still reach the caller)
+            # The claim stays "in progress" until this process ends; a repeat gets 409, never a charge.
+            log.warning("An idempotency claim could not be dropped: %s", error)

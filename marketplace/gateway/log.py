@@ -1,0 +1,195 @@
+"""The request log: answered calls in the commit that settles them, refused ones when there is time."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from billing.metering import Meter
+from billing.sql import uuid_value
+from inference.engine import Inferred
+from marketplace.changes import organization_changed
+from marketplace.gateway.exchange import Exchange
+from marketplace.models import ApiKey, Organization, RequestLog
+
+log = logging.getLogger(__name__)
+
+# Refusals waiting to be logged. Past this they are only counted: a flood of bad calls must
+# not fill the database.
+_MAX_WAITING: Final = 200
+# Characters of an organization's first reply that its "first call" page shows.
+_MAX_REPLY: Final = 4000
+_COLUMNS: Final = (
+    "id, organization_id, key_id, version_id, livemode, route, status, code, unit, units, charge_nanos,"
+    " batch_rows, queue_us, infer_us, total_us, occurred_at, reply"
+)
+_INSERT: Final = f"INSERT INTO {RequestLog._meta.db_table} ({_COLUMNS}) VALUES ({', '.join(['%s'] * 17)})"  # noqa: S608 (constants)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One line of the request log."""
+
+    id: UUID
+    organization_id: UUID
+    key_id: UUID
+    version_id: UUID | None
+    livemode: bool
+    route: str
+    status: int
+    code: str
+    unit: str
+    units: int
+    charge_nanos: int
+    batch_rows: int
+    queue_us: int
+    infer_us: int
+    total_us: int
+    occurred_at: datetime
+    reply: str
+    is_first: bool
+
+
+class WriteRequests:
+    """Inserts request log lines, and marks an organization's first call."""
+
+    def write(self, items: Sequence[RequestRecord]) -> list[Any]:
+        """Write inside the committer's transaction: one executemany, 6 us a line."""
+        with connection.cursor() as cursor:
+            cursor.executemany(_INSERT, [_row(item) for item in items])
+        for item in items:
+            if item.is_first:
+                self._mark_first_call(item.organization_id)
+        return [None] * len(items)
+
+    @staticmethod
+    def _mark_first_call(organization_id: UUID) -> None:
+        marked = Organization.objects.filter(pk=organization_id, first_call_at__isnull=True).update(first_call_at=timezone.now())
+        if marked:
+            organization_changed(Organization(pk=organization_id))
+
+
+class TouchKeys:
+    """Writes when keys were last used."""
+
+    def write(self, items: Sequence[tuple[UUID, datetime]]) -> list[Any]:
+        """Write inside the committer's transaction."""
+        for key_id, used_at in items:
+            ApiKey.objects.filter(pk=key_id).update(last_used_at=used_at)
+        return [None] * len(items)
+
+
+REQUESTS = WriteRequests()
+TOUCHES = TouchKeys()
+
+
+def _row(item: RequestRecord) -> tuple[Any, ...]:
+    return (
+        uuid_value(item.id),
+        uuid_value(item.organization_id),
+        uuid_value(item.key_id),
+        uuid_value(item.version_id) if item.version_id else None,
+        item.livemode,
+        item.route,
+        item.status,
+        item.code,
+        item.unit,
+        item.units,
+        item.charge_nanos,
+        item.batch_rows,
+        item.queue_us,
+        item.infer_us,
+        item.total_us,
+        connection.ops.adapt_datetimefield_value(item.occurred_at),
+        item.reply,
+    )
+
+
+class RequestRecorder:
+    """Collects what the request log and the keys' last use need."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._waiting = 0
+        self.dropped = 0  # Refusals that were not logged.
+        self._used: dict[UUID, datetime] = {}
+
+    def answered(self, exchange: Exchange, *, charge_nanos: int, inferred: Inferred, body: bytes) -> tuple[WriteRequests, RequestRecord]:
+        """Return the write that logs an answered call; it goes into the settling commit."""
+        caller = exchange.caller
+        assert caller is not None  # noqa: S101 (for the type checker: only known callers are answered)
+        self._used[caller.key_id] = exchange.occurred_at
+        is_first = caller.awaits_first_call
+        record = self._record(
+            exchange,
+            status=200,
+            charge_nanos=charge_nanos,
+            batch_rows=inferred.batch_rows,
+            queue_us=inferred.queue_us,
+            infer_us=inferred.infer_us,
+            reply=body[: _MAX_REPLY * 4].decode("utf-8", "ignore")[:_MAX_REPLY] if is_first else "",
+            is_first=is_first,
+        )
+        return REQUESTS, record
+
+    def refused(self, exchange: Exchange, *, status: int, code: str) -> None:
+        """Log a refused call of a known caller when there is time. Unknown callers have no log."""
+        if exchange.caller is None:
+            return
+        if self._waiting >= _MAX_WAITING or not self._meter.is_open():
+            self.dropped += 1
+            return
+        self._waiting += 1
+        self._meter.submit(REQUESTS, self._record(exchange, status=status, code=code)).add_done_callback(self._written)
+
+    def _written(self, future: Any) -> None:
+        self._waiting -= 1
+        if not future.cancelled() and future.exception():
+            self.dropped += 1
+
+    @staticmethod
+    def _record(  # noqa: PLR0913 (a line of the log has that many facts)
+        exchange: Exchange,
+        *,
+        status: int,
+        code: str = "",
+        charge_nanos: int = 0,
+        batch_rows: int = 0,
+        queue_us: int = 0,
+        infer_us: int = 0,
+        reply: str = "",
+        is_first: bool = False,
+    ) -> RequestRecord:
+        caller = exchange.caller
+        assert caller is not None  # noqa: S101 (for the type checker: only known callers are logged)
+        return RequestRecord(
+            id=exchange.request.id,
+            organization_id=caller.organization_id,
+            key_id=caller.key_id,
+            version_id=exchange.version.id if exchange.version else None,
+            livemode=caller.livemode,
+            route=exchange.route.action if exchange.route else "",
+            status=status,
+            code=code,
+            unit=exchange.terms.unit if exchange.terms else "",
+            units=exchange.units,
+            charge_nanos=charge_nanos,
+            batch_rows=batch_rows,
+            queue_us=queue_us,
+            infer_us=infer_us,
+            total_us=exchange.elapsed_us(),
+            occurred_at=exchange.occurred_at,
+            reply=reply,
+            is_first=is_first,
+        )
+
+    async def flush_last_used(self) -> None:
+        """Write when keys were last used: once a minute, not once a call."""
+        used, self._used = self._used, {}
+        for key_id, used_at in used.items():
+            await self._meter.submit(TOUCHES, (key_id, used_at))

@@ -1,0 +1,109 @@
+"""Everything the gateway runs on, built at start-up and taken down in order at the end."""
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from typing import Final
+
+from django.conf import settings
+
+from billing.metering import Meter
+from inference.engine import Engine
+from inference.errors import InferenceError
+from marketplace.errors import MarketplaceError
+from marketplace.gateway.app import Gateway
+from marketplace.gateway.callers import load_caller
+from marketplace.gateway.feed import ChangeFeed
+from marketplace.gateway.idempotency import Claims
+from marketplace.gateway.log import RequestRecorder
+from marketplace.gateway.options import GatewaySettings
+from marketplace.gateway.reader import Reader
+from marketplace.gateway.snapshot import Snapshot
+from marketplace.gateway.versions import load_model
+from marketplace.models import ModelVersion
+
+log = logging.getLogger(__name__)
+
+# Calls in flight may end within this many seconds of SIGTERM; then they get 503.
+DRAIN_S: Final = 20.0
+_FLUSH_INTERVAL_S: Final = 60.0
+
+
+class GatewayService:
+    """The gateway with its snapshot, meter and engine."""
+
+    def __init__(self) -> None:
+        self._reader = Reader(threads=2)
+        self.meter = Meter()
+        self.engine = Engine(workers=settings.INFERENCE_WORKERS or os.cpu_count() or 1, max_queue_rows=settings.MAX_QUEUE_ROWS)
+        self.snapshot = Snapshot(
+            load_caller=lambda digest: self._reader.run(load_caller, digest),
+            load_model=lambda path: self._reader.run(load_model, path),
+            trusted_proxies=frozenset(settings.TRUSTED_PROXIES),
+        )
+        self._feed = ChangeFeed(self.snapshot)
+        self._recorder = RequestRecorder(self.meter)
+        self._flusher: asyncio.Task[None] | None = None
+        self.gateway = Gateway(
+            snapshot=self.snapshot,
+            meter=self.meter,
+            engine=self.engine,
+            claims=Claims(self.meter),
+            recorder=self._recorder,
+            settings=GatewaySettings(
+                max_body_bytes=settings.MAX_BODY_BYTES,
+                max_rows=settings.MAX_CALL_ROWS,
+                max_characters=settings.MAX_TEXT_CHARACTERS,
+                default_timeout_ms=settings.DEFAULT_TIMEOUT_MS,
+                max_timeout_ms=settings.MAX_TIMEOUT_MS,
+                organization_concurrency=settings.ORGANIZATION_CONCURRENCY,
+            ),
+        )
+
+    async def start(self) -> None:
+        """Start everything, and load the public models so that the first call does not wait for it."""
+        await self._feed.start()
+        await self.meter.start()
+        await self.engine.start()
+        await self._warm_up()
+        self._flusher = asyncio.create_task(self._flush_last_used())
+
+    async def stop(self) -> None:
+        """Let calls in flight end, then stop everything; no process and no held money is left."""
+        if self._flusher:
+            self._flusher.cancel()
+            await asyncio.gather(self._flusher, return_exceptions=True)
+        await self.engine.stop(drain_s=DRAIN_S)
+        with suppress(Exception):  # When keys were last used may be lost; stopping may not fail for it.
+            await self._recorder.flush_last_used()
+        await self.meter.stop()
+        await self._feed.stop()
+        self._reader.close()
+
+    def is_ready(self) -> bool:
+        """Whether a call could be answered now."""
+        return self.engine.is_ready() and self.meter.is_open() and self.snapshot.is_fresh()
+
+    async def _warm_up(self) -> None:
+        paths = await self._reader.run(_public_paths)
+        for path in paths:
+            try:
+                model = await self.snapshot.models.get(path)
+                for version in model.versions if model else ():
+                    await self.engine.load(version.bundle)
+            except (InferenceError, MarketplaceError) as error:  # Its callers are told; others can be served.
+                log.error("Model %s could not be loaded: %s", path, error)
+
+    async def _flush_last_used(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_INTERVAL_S)
+            try:
+                await self._recorder.flush_last_used()
+            except Exception as error:  # noqa: BLE001 (tried again in a minute with newer times)
+                log.warning("When keys were last used could not be written: %s", error)
+
+
+def _public_paths() -> list[str]:
+    live = ModelVersion.objects.filter(state=ModelVersion.State.LIVE, model__public=True)
+    return sorted({version.model.path for version in live.select_related("model__owner")})

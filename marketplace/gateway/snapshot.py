@@ -1,0 +1,136 @@
+"""Control data in memory: keys and models, loaded on first use, dropped when the feed says so."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+from marketplace.credentials import check_form, digest
+from marketplace.errors import ControlDataStale, KeyMalformed, KeyMissing, KeyUnknown, ModelNotFound
+from marketplace.gateway.callers import Caller
+from marketplace.gateway.request import Request
+from marketplace.gateway.versions import ServedModel, ServedVersion
+
+T = TypeVar("T")
+
+# Entries kept of each kind. Guessing keys fills the cache with misses, which must not grow it for ever.
+_MAX_ENTRIES: Final = 200_000
+# Without a look at the change feed for this long nobody is let in: a key may have been revoked.
+STALE_AFTER_S: Final = 2.0
+
+
+class ReadThrough(Generic[T]):
+    """Loads each entry once, however many ask at the same time; remembers misses as None.
+
+    The race it avoids: a load that read the old row, finishing after the feed dropped the
+    entry, would keep the old row for ever. So `forget` marks running loads, and they go again.
+    """
+
+    def __init__(self, load: Callable[[str], Awaitable[T | None]]) -> None:
+        self._load = load
+        self._entries: dict[str, T | None] = {}
+        self._loading: dict[str, asyncio.Future[T | None]] = {}
+        self._outdated: set[str] = set()
+
+    async def get(self, name: str) -> T | None:
+        """Return the entry, loading it where it is not in memory."""
+        try:
+            return self._entries[name]
+        except KeyError:
+            pass
+        loading = self._loading.get(name)
+        if loading is None:
+            loading = self._loading[name] = asyncio.ensure_future(self._load_fresh(name))
+        return await asyncio.shield(loading)  # One caller's hang-up must not fail the others.
+
+    async def _load_fresh(self, name: str) -> T | None:
+        try:
+            while True:
+                self._outdated.discard(name)
+                entry = await self._load(name)
+                if name not in self._outdated:
+                    break
+            if len(self._entries) >= _MAX_ENTRIES:
+                del self._entries[next(iter(self._entries))]
+            self._entries[name] = entry
+            return entry
+        finally:
+            self._outdated.discard(name)
+            del self._loading[name]
+
+    def forget(self, name: str) -> None:
+        """Drop one entry."""
+        self._entries.pop(name, None)
+        if name in self._loading:
+            self._outdated.add(name)
+
+    def forget_where(self, is_meant: Callable[[T], bool]) -> None:
+        """Drop the entries that `is_meant` chooses, and reload whatever is being loaded."""
+        for name in [name for name, entry in self._entries.items() if entry is not None and is_meant(entry)]:
+            del self._entries[name]
+        self._outdated.update(self._loading)
+
+
+class Snapshot:
+    """What the gateway knows of keys and models."""
+
+    def __init__(
+        self,
+        *,
+        load_caller: Callable[[str], Awaitable[Caller | None]],
+        load_model: Callable[[str], Awaitable[ServedModel | None]],
+        trusted_proxies: frozenset[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.callers = ReadThrough(load_caller)
+        self.models = ReadThrough(load_model)
+        self._trusted_proxies = trusted_proxies
+        self._clock = clock
+        self._fresh_at = float("-inf")
+
+    def mark_fresh(self, *, at: float) -> None:
+        """Note that all changes committed before `at` (the snapshot's clock, s) have been applied."""
+        self._fresh_at = at
+
+    def is_fresh(self) -> bool:
+        """Whether the change feed was read lately enough to trust what is cached."""
+        return self._clock() - self._fresh_at < STALE_AFTER_S
+
+    async def authenticate(self, request: Request) -> Caller:
+        """Return who is calling; fails closed when the database cannot be read.
+
+        Raises:
+            KeyMissing, KeyMalformed, KeyMistyped, KeyUnknown, KeyRevoked, KeyExpired: 401.
+            OrganizationSuspended, AddressNotAllowed: 403.
+            ControlDataStale: revocations may have been missed.
+        """
+        secret = _bearer(request.header(b"authorization"))
+        if not self.is_fresh():
+            raise ControlDataStale
+        check_form(secret)
+        caller = await self.callers.get(digest(secret))
+        if caller is None:
+            raise KeyUnknown
+        caller.check_usable(now=time.time(), address=request.client_address(self._trusted_proxies))
+        return caller
+
+    async def resolve(self, caller: Caller, model_path: str, number: int | None) -> ServedVersion:
+        """Return the version this caller gets.
+
+        Raises:
+            ModelNotFound: it is absent, private to others, or not on the key's list.
+        """
+        caller.check_model(model_path)
+        model = await self.models.get(model_path)
+        if model is None:
+            raise ModelNotFound
+        return model.choose(organization_id=caller.organization_id, number=number)
+
+
+def _bearer(header: str | None) -> str:
+    if not header:
+        raise KeyMissing
+    scheme, _, secret = header.partition(" ")
+    if scheme.lower() != "bearer" or not secret:
+        raise KeyMalformed
+    return secret.strip()

@@ -1,0 +1,105 @@
+"""What is called: a model's live versions with their bundles and prices, as kept in memory."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+
+from billing.prices import price_history
+from billing.pricing import Terms
+from inference.artifacts import Bundle, load_bundle
+from marketplace.errors import ModelNotFound, PriceMissing
+from marketplace.models import CatalogueModel, ModelVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedVersion:
+    """One live version."""
+
+    id: UUID
+    model_path: str
+    number: int
+    sku: str
+    bundle: Bundle
+    weight: int
+    prices: Sequence[tuple[datetime, Terms]]  # Ascending by the time each takes effect.
+
+    def terms_now(self) -> Terms:
+        """Return the price that holds at this moment; a call keeps it to its end.
+
+        Raises:
+            PriceMissing: none has taken effect yet.
+        """
+        if len(self.prices) == 1 and self.prices[0][0] <= _STARTED:  # The usual case, without a clock.
+            return self.prices[0][1]
+        now = timezone.now()
+        for effective_from, terms in reversed(self.prices):
+            if effective_from <= now:
+                return terms
+        raise PriceMissing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """One model of the catalogue with its live versions."""
+
+    path: str
+    public: bool
+    owner_id: UUID
+    versions: Sequence[ServedVersion]
+
+    def choose(self, *, organization_id: UUID, number: int | None) -> ServedVersion:
+        """Return the version a caller gets: the one named, or one by traffic weight.
+
+        Raises:
+            ModelNotFound: the model is somebody's private one, or has no such live version.
+        """
+        if not self.public and self.owner_id != organization_id:
+            raise ModelNotFound
+        if number is not None:
+            for version in self.versions:
+                if version.number == number:
+                    return version
+            raise ModelNotFound
+        open_versions = [version for version in self.versions if version.weight]
+        if not open_versions:
+            raise ModelNotFound
+        if len(open_versions) == 1:
+            return open_versions[0]
+        # Not a secret: which customer meets the canary may be guessed.
+        return random.choices(open_versions, [version.weight for version in open_versions])[0]  # noqa: S311 (no secret)
+
+
+def load_model(path: str) -> ServedModel | None:
+    """Read a model and its live versions from database and disk; None where there is none. Blocks on I/O.
+
+    Raises:
+        ModelLoadFailed: an artifact is missing, or is not the one that was published.
+    """
+    owner, _, name = path.partition("/")
+    model = CatalogueModel.objects.select_related("owner").filter(owner__slug=owner, name=name).first()
+    if model is None:
+        return None
+    owner_id: UUID = model.owner_id  # type: ignore[attr-defined]
+    live = model.versions.filter(state=ModelVersion.State.LIVE)
+    return ServedModel(path=path, public=model.public, owner_id=owner_id, versions=[_load_version(version, path) for version in live])
+
+
+def _load_version(version: ModelVersion, path: str) -> ServedVersion:
+    sku = f"{path}@{version.number}"
+    return ServedVersion(
+        id=version.pk,
+        model_path=path,
+        number=version.number,
+        sku=sku,
+        bundle=load_bundle(settings.ARTIFACTS_DIR / version.folder, artifact=version.artifact, sha256=version.digest),
+        weight=version.traffic_weight,
+        prices=price_history(sku),
+    )
+
+
+_STARTED = timezone.now()

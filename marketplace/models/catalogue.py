@@ -1,0 +1,78 @@
+"""What is sold: models and their published versions."""
+
+from typing import ClassVar
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from billing.ids import uuid7
+from marketplace.models.tenants import Organization
+
+model_name = RegexValidator(r"\A[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){0,39}\Z", _("Lowercase letters, digits and single hyphens."))
+
+
+class CatalogueModel(models.Model):
+    """A model in the catalogue, `owner/name`. Its versions are what is called."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = models.ForeignKey(Organization, models.PROTECT, related_name="models")
+    name = models.CharField(max_length=40, validators=[model_name])
+    title = models.CharField(max_length=80)
+    summary = models.CharField(max_length=200)
+    card_markdown = models.TextField(blank=True)
+    task = models.CharField(max_length=40)  # "text-classification", as model hubs name tasks.
+    public = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="model_name_once_per_owner")]
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def path(self) -> str:
+        """`owner/name`, as it stands in URLs and on bills."""
+        return f"{self.owner.slug}/{self.name}"
+
+
+class ModelVersion(models.Model):
+    """One published artifact of a model. Its files and its price never change."""
+
+    class State(models.TextChoices):
+        """Where a version is in its life."""
+
+        DRAFT = "draft", _("Draft")
+        LIVE = "live", _("Live")
+        RETIRED = "retired", _("Retired")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    model = models.ForeignKey(CatalogueModel, models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField()
+    state = models.CharField(max_length=10, choices=State, default=State.DRAFT)
+    folder = models.CharField(max_length=200)  # Below ARTIFACTS_DIR.
+    artifact = models.CharField(max_length=80, default="model.onnx")
+    digest = models.CharField(max_length=64)  # Hexadecimal SHA-256 of the artifact, checked at every load.
+    size_bytes = models.PositiveBigIntegerField()
+    card = models.JSONField(default=dict)  # Facts of the model card: accuracy, data, licence.
+    # Share of the calls that name no version, relative to the model's other live versions.
+    traffic_weight = models.PositiveIntegerField(default=1)
+    published_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["model", "number"], name="version_number_once_per_model"),
+            models.CheckConstraint(condition=Q(number__gt=0), name="version_number_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return self.sku
+
+    @property
+    def sku(self) -> str:
+        """What the bill calls it: `owner/name@number`."""
+        return f"{self.model.path}@{self.number}"

@@ -1,0 +1,85 @@
+"""Publish model versions: files into the store, rows into the catalogue, a price beside them."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from billing.prices import set_price
+from inference.artifacts import load_bundle
+from marketplace import audit
+from marketplace.changes import model_changed
+from marketplace.models import CatalogueModel, ModelVersion, Organization, User
+
+# Every file a version may consist of; anything else in the folder is left behind.
+_FILES = ("model.onnx", "pipeline.json", "vocabulary.txt", "card.json", "card.md", "learning-curve.svg")
+
+
+@transaction.atomic
+def publish_version(*, model: CatalogueModel, source: Path, unit: str, unit_nanos: int, by: User | str) -> ModelVersion:
+    """Publish the artifact in a folder as the model's next live version, with its price.
+
+    The files are copied under a name of ours and never change again. Publishing an artifact
+    that is live already returns that version and changes nothing.
+
+    Raises:
+        ModelLoadFailed: the folder's pipeline or artifact cannot be used; nothing was published.
+    """
+    model = CatalogueModel.objects.select_for_update().get(pk=model.pk)  # One number at a time.
+    digest = hashlib.sha256((source / "model.onnx").read_bytes()).hexdigest()
+    if existing := model.versions.filter(digest=digest, state=ModelVersion.State.LIVE).first():
+        return existing
+    bundle = load_bundle(source, artifact="model.onnx", sha256=digest)
+    newest = model.versions.order_by("-number").first()
+    number = newest.number + 1 if newest else 1
+    version = ModelVersion(
+        model=model,
+        number=number,
+        state=ModelVersion.State.LIVE,
+        digest=digest,
+        size_bytes=bundle.size_bytes,
+        card=json.loads((source / "card.json").read_text()),
+        published_at=timezone.now(),
+    )
+    version.folder = f"{model.pk.hex}/{number}-{digest[:12]}"
+    _copy_files(source, settings.ARTIFACTS_DIR / version.folder)
+    version.save(force_insert=True)
+    # Calls that name no version follow the newest; older ones stay callable by number.
+    model.versions.exclude(pk=version.pk).update(traffic_weight=0)
+    set_price(sku=version.sku, unit=unit, unit_nanos=unit_nanos)
+    model_changed(model)
+    audit.record(model.owner, action="version.published", target=version, by=by, details={"digest": digest})
+    return version
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Copy a version's files, whole or not at all: into a neighbour first, then by one rename."""
+    fresh = target.with_name(target.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)  # Left by a publication that was rolled back.
+    fresh.mkdir(parents=True)
+    for name in _FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, fresh / name)
+    fresh.rename(target)
+
+
+@transaction.atomic
+def list_model(*, owner: Organization, name: str, source: Path, public: bool, by: User | str) -> CatalogueModel:
+    """Return the catalogue's entry of that name, made from the folder's card where it is new."""
+    card = json.loads((source / "card.json").read_text())
+    facts = {
+        "title": card["title"],
+        "summary": card["summary"],
+        "task": card["task"],
+        "card_markdown": (source / "card.md").read_text(),
+        "public": public,
+    }
+    model, created = CatalogueModel.objects.get_or_create(owner=owner, name=name, defaults=facts)
+    if created:
+        audit.record(owner, action="model.listed", target=model, by=by)
+    return model

@@ -1,0 +1,282 @@
+"""All settings, read once from the environment; `docs/settings.md` explains each for the operator.
+
+There is one file for every environment. The defaults serve the embedded site: SQLite, Celery's
+filesystem broker and mails as files, all under `var/`, answering on this machine only.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import dj_database_url
+from csp.constants import NONCE, SELF
+from django.utils.translation import gettext_lazy as _
+
+from marketplace.env import env_bool, env_int, env_list, env_secret, env_str
+
+BASE_DIR: Final = Path(__file__).resolve().parent.parent
+
+# Where all state of the embedded site lives: database, secrets, mails, broker, logs. Back this up.
+VAR_DIR: Final = Path(env_str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
+
+# ---------------------------------------------------------------- Site
+
+# The address people reach the site under; links in mails, errors and snippets start with it.
+SITE_URL: Final = env_str("SITE_URL", default=f"http://127.0.0.1:{env_int('PORT', default=8000, minimum=1, maximum=65535)}").rstrip("/")
+SITE_IS_HTTPS: Final = SITE_URL.startswith("https://")
+SECRET_KEY = env_secret("SECRET_KEY", file=VAR_DIR / "secrets" / "secret_key")
+DEBUG = env_bool("DEBUG", default=False)
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", default=("127.0.0.1", "localhost", "[::1]", SITE_URL.split("://")[-1].split(":")[0]))
+# Proxies whose X-Forwarded-For is believed, as addresses; none by default.
+TRUSTED_PROXIES: Final = env_list("TRUSTED_PROXIES")
+WSGI_APPLICATION = "marketplace.wsgi.application"
+ROOT_URLCONF = "marketplace.urls"
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "csp",
+    "allauth",
+    "allauth.account",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "billing",
+    "marketplace",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+]
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+                "marketplace.web.context.site",
+            ],
+        },
+    },
+]
+
+# ---------------------------------------------------------------- Database
+
+# postgresql://user:password@host/name, or sqlite:////absolute/path.
+DATABASE_URL: Final = env_str("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'farebox.sqlite3'}")
+DATABASES: dict[str, Any] = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=600)}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        # BEGIN IMMEDIATE: a transaction that will write takes its lock at once and cannot
+        # fail half-way with "database is locked".
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,  # Seconds to wait for the writer before us.
+        # FULL: in a simulated power cut NORMAL kept 0 of 200 acknowledged commits, FULL all.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA mmap_size=0;",
+    }
+else:
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"]["OPTIONS"] = {
+        # Milliseconds. A stuck lock is bounded; money waits for the disk.
+        "options": "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 -c synchronous_commit=on",
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# ---------------------------------------------------------------- People
+
+AUTH_USER_MODEL = "marketplace.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "dashboard"
+ACCOUNT_ADAPTER = "marketplace.web.accounts.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_CONFIRM_EMAIL_ON_GET = False
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+# Sign-ups per address and hour, logins per minute: enough for an office, too few for a script.
+ACCOUNT_RATE_LIMITS = {"signup": "20/h/ip", "login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
+
+# Free credit for each verified e-mail address, in cents; 0 gives none.
+FREE_CREDIT_CENTS: Final = env_int("FREE_CREDIT_CENTS", default=500, minimum=0)
+# All free credit this site may ever give away, in cents: what a flood of sign-ups can cost.
+FREE_CREDIT_POOL_CENTS: Final = env_int("FREE_CREDIT_POOL_CENTS", default=1_000_000, minimum=0)
+
+# ---------------------------------------------------------------- Mail
+
+# smtp://user:password@host:587?tls=1; without it mails are files in var/mail, which the
+# sign-up page offers to a browser on this machine.
+MAIL_DIR: Final = VAR_DIR / "mail"
+MAIL_IS_FILES: Final = not env_str("SMTP_HOST", default="")
+EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend" if MAIL_IS_FILES else "django.core.mail.backends.smtp.EmailBackend"
+EMAIL_FILE_PATH = str(MAIL_DIR)
+EMAIL_HOST = env_str("SMTP_HOST", default="localhost")
+EMAIL_PORT = env_int("SMTP_PORT", default=587, minimum=1, maximum=65535)
+EMAIL_HOST_USER = env_str("SMTP_USER", default="")
+EMAIL_HOST_PASSWORD = env_str("SMTP_PASSWORD", default="")
+EMAIL_USE_TLS = env_bool("SMTP_TLS", default=True)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env_str("MAIL_FROM", default="Farebox <farebox@localhost>")
+
+# ---------------------------------------------------------------- Keys and the metered call
+
+# Secret of the HMAC that keys are stored under. Without it no key can be checked: back it up.
+KEY_PEPPER: Final = env_secret("KEY_PEPPER", file=VAR_DIR / "secrets" / "key_pepper")
+KEY_PEPPER_VERSION: Final = env_int("KEY_PEPPER_VERSION", default=1, minimum=1, maximum=32767)
+# Live keys an organization may hold at once.
+MAX_KEYS: Final = env_int("MAX_KEYS", default=50, minimum=1)
+# Calls per minute of an organization, over all its keys, and of one test key.
+ORGANIZATION_RATE_PER_MINUTE: Final = env_int("ORGANIZATION_RATE_PER_MINUTE", default=60_000, minimum=1)
+LIVE_KEY_RATE_PER_MINUTE: Final = env_int("LIVE_KEY_RATE_PER_MINUTE", default=6_000, minimum=1)
+TEST_KEY_RATE_PER_MINUTE: Final = env_int("TEST_KEY_RATE_PER_MINUTE", default=60, minimum=1)
+# Calls of one organization in flight at once. More lets one tenant fill the queue.
+ORGANIZATION_CONCURRENCY: Final = env_int("ORGANIZATION_CONCURRENCY", default=256, minimum=1)
+# Largest request body in bytes, refused before it is read.
+MAX_BODY_BYTES: Final = env_int("MAX_BODY_BYTES", default=4 * 1024 * 1024, minimum=1024)
+# Examples in one call, and characters in one text.
+MAX_CALL_ROWS: Final = env_int("MAX_CALL_ROWS", default=256, minimum=1)
+MAX_TEXT_CHARACTERS: Final = env_int("MAX_TEXT_CHARACTERS", default=20_000, minimum=1)
+# Longest a call may take, in milliseconds, and what it gets without X-Timeout-Ms.
+MAX_TIMEOUT_MS: Final = env_int("MAX_TIMEOUT_MS", default=60_000, minimum=1)
+DEFAULT_TIMEOUT_MS: Final = env_int("DEFAULT_TIMEOUT_MS", default=30_000, minimum=1)
+# Hours an idempotency key's reply is kept, and days of the request log.
+IDEMPOTENCY_HOURS: Final = env_int("IDEMPOTENCY_HOURS", default=24, minimum=1)
+REQUEST_LOG_DAYS: Final = env_int("REQUEST_LOG_DAYS", default=30, minimum=1)
+
+# ---------------------------------------------------------------- Inference
+
+# Worker processes; 0 is one per core. Each holds its own copy of every loaded model.
+INFERENCE_WORKERS: Final = env_int("INFERENCE_WORKERS", default=0, minimum=0, maximum=256)
+# Rows that may wait for a worker before calls are refused with 503.
+MAX_QUEUE_ROWS: Final = env_int("MAX_QUEUE_ROWS", default=1024, minimum=1)
+# Where published artifacts lie, one folder per version.
+ARTIFACTS_DIR: Final = Path(env_str("ARTIFACTS_DIR", default=str(VAR_DIR / "artifacts"))).resolve()
+STARTER_DIR: Final = BASE_DIR / "inference" / "starter"
+
+# ---------------------------------------------------------------- Work off the call
+
+# redis://host or amqp://host when the site grows; without it Celery speaks through files.
+CELERY_BROKER_URL = env_str("CELERY_BROKER_URL", default="filesystem://")
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {
+        "data_folder_in": str(VAR_DIR / "broker" / "queue"),
+        "data_folder_out": str(VAR_DIR / "broker" / "queue"),
+        "control_folder": str(VAR_DIR / "broker" / "control"),
+        "processed_folder": str(VAR_DIR / "broker" / "processed"),
+        "store_processed": False,
+    }
+    if CELERY_BROKER_URL == "filesystem://"
+    else {"visibility_timeout": 3600}  # Seconds; longer than the longest task.
+)
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TIME_LIMIT = 600
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = "UTC"
+# Seconds between runs. Each task may run twice or late: the database decides, not the clock.
+CELERY_BEAT_SCHEDULE: dict[str, Any] = {
+    "reclaim-dead-processes": {"task": "billing.tasks.reclaim_dead_processes", "schedule": 5.0, "options": {"expires": 5}},
+    "check-books": {"task": "billing.tasks.check_books", "schedule": 3600.0, "options": {"expires": 600}},
+    "close-periods": {"task": "billing.tasks.close_periods", "schedule": 900.0, "options": {"expires": 600}},
+    "prune": {"task": "marketplace.tasks.prune", "schedule": 3600.0, "options": {"expires": 600}},
+}
+
+# ---------------------------------------------------------------- REST API
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["marketplace.api.authentication.KeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["marketplace.api.permissions.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "marketplace.api.errors.render_problem",
+    "UNAUTHENTICATED_USER": None,
+    "COERCE_DECIMAL_TO_STRING": True,
+}
+
+# ---------------------------------------------------------------- Browser
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "marketplace" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
+LOCALE_PATHS = [BASE_DIR / "marketplace" / "locale"]
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = SITE_IS_HTTPS
+SESSION_COOKIE_NAME = "__Host-session" if SITE_IS_HTTPS else "farebox-session"
+CSRF_COOKIE_SECURE = SITE_IS_HTTPS
+CSRF_COOKIE_NAME = "__Host-csrf" if SITE_IS_HTTPS else "farebox-csrf"
+CSRF_TRUSTED_ORIGINS = [SITE_URL]
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if SITE_IS_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SITE_IS_HTTPS
+SECURE_HSTS_PRELOAD = SITE_IS_HTTPS
+SECURE_SSL_REDIRECT = SITE_IS_HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF, NONCE],
+        "img-src": [SELF, "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": [SELF],
+        "frame-ancestors": ["'none'"],
+    },
+}
+
+# ---------------------------------------------------------------- Logs
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env_str("LOG_LEVEL", default="INFO")},
+}

@@ -1,0 +1,81 @@
+"""The rules of organizations: found, join, suspend."""
+
+import secrets
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.text import slugify
+
+from billing.errors import CreditPoolEmpty
+from billing.ledger import grant_free_credit, open_account
+from billing.money import Nanos
+from marketplace import audit
+from marketplace.changes import organization_changed
+from marketplace.models import Membership, Organization, User
+
+_SLUG_LENGTH = 30
+_RESERVED_SLUGS = frozenset({"admin", "api", "docs", "farebox", "models", "static", "v1", "v2"})
+
+
+@transaction.atomic
+def found_organization(*, name: str, owner: User | None, by: User | str, slug: str | None = None) -> Organization:
+    """Create an organization with its account; `owner` becomes its owner.
+
+    The slug is made from the name where none is given, with a random tail where it is taken.
+    """
+    slug = slug or _free_slug(name)
+    organization = Organization.objects.create(name=name, slug=slug, account=open_account(name=slug))
+    if owner:
+        Membership.objects.create(organization=organization, user=owner, role=Membership.Role.OWNER)
+    audit.record(organization, action="organization.founded", target=organization, by=by)
+    return organization
+
+
+def _free_slug(name: str) -> str:
+    base = slugify(name)[:_SLUG_LENGTH].strip("-") or "org"
+    slug = base
+    while slug in _RESERVED_SLUGS or Organization.objects.filter(slug=slug).exists():
+        slug = f"{base}-{secrets.token_hex(2)}"
+    return slug
+
+
+@transaction.atomic
+def welcome_user(user: User) -> Organization:
+    """Give a person whose address is verified an organization and the free credit. Safe to repeat.
+
+    The free credit comes once per address, from a finite pool; an empty pool only means none.
+    """
+    user = User.objects.select_for_update().get(pk=user.pk)
+    organization = user.organizations.order_by("created_at").first()
+    if organization is None:
+        organization = found_organization(name=user.email.split("@")[0][:80], owner=user, by=user)
+    if settings.FREE_CREDIT_CENTS:
+        try:
+            grant_free_credit(
+                organization.account,
+                amount_nanos=Nanos(settings.FREE_CREDIT_CENTS * 10_000_000),
+                pool_limit_nanos=Nanos(settings.FREE_CREDIT_POOL_CENTS * 10_000_000),
+                reference=f"welcome:{user.email}",
+            )
+        except CreditPoolEmpty:
+            audit.record(organization, action="credit.pool_empty", target=organization, by="system")
+    return organization
+
+
+@transaction.atomic
+def suspend_organization(organization: Organization, *, reason: str, by: User | str) -> None:
+    """Stop all keys of an organization within a second. Nothing is deleted; it can be restored."""
+    organization.suspended_at = timezone.now()
+    organization.save(update_fields=["suspended_at"])
+    organization_changed(organization)
+    audit.record(organization, action="organization.suspended", target=organization, by=by, details={"reason": reason})
+
+
+@transaction.atomic
+def restore_organization(organization: Organization, *, by: User | str) -> None:
+    """Let a suspended organization's keys work again."""
+    organization.suspended_at = None
+    organization.save(update_fields=["suspended_at"])
+    organization_changed(organization)
+    audit.record(organization, action="organization.restored", target=organization, by=by)

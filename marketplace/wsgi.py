@@ -1,0 +1,9 @@
+"""Django as a WSGI application: pages, admin and REST API."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.settings")
+
+application = get_wsgi_application()
