@@ -1,0 +1,357 @@
+"""Queues on one side, workers on the other: which rows go where, and what becomes of the answers.
+
+Knows neither processes nor files: a runner is anything with `run` and `kill`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.batching import BatchLimits
+from inference.errors import DeadlineExceeded, InferenceError, ModelFailed, QueueFull, WorkerLost
+from inference.queueing import Call, Inferred, Row, RowQueue
+
+# A row is given to two workers at most: a third would let one poisonous call stop them all, one after the other.
+_MAX_LOST_WORKERS: Final = 2
+# Weight of the newest batch in the running mean of seconds per row; some ten batches are remembered.
+_MEAN_WEIGHT: Final = 0.1
+
+
+class Runner(Protocol):
+    """What runs batches, in order, one at a time."""
+
+    def run(self, version: int, rows: Sequence[npt.NDArray[np.int64]]) -> int:
+        """Start a batch, return its tag."""
+
+    def kill(self) -> None:
+        """End it, whatever it is doing."""
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Rows that were sent together."""
+
+    tag: int
+    key: str
+    rows: list[Row]
+
+
+@dataclass(slots=True, eq=False)
+class Station:
+    """A worker as the dispatcher sees it."""
+
+    runner: Runner
+    serves: dict[str, str] = field(default_factory=dict)  # Version key -> provider.
+    running: deque[Batch] = field(default_factory=deque)  # The first one runs, the others wait in its socket.
+    loading: int = 0  # While it loads a model, batches would wait for the load.
+    batches: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened since the start."""
+
+    batches: int = 0
+    rows: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    failed_rows: int = 0
+    retried_rows: int = 0
+
+
+class Dispatcher:
+    """Sends waiting rows to free workers, in batches, and answers their calls."""
+
+    def __init__(self, *, limits: BatchLimits, max_queue_rows: int, run_timeout_s: float, depth: int) -> None:
+        """Nothing runs until a station is added.
+
+        Args:
+            limits: Bounds of one batch.
+            max_queue_rows: Most rows that wait, of all versions together.
+            run_timeout_s: Longest a batch may run before its worker is killed.
+            depth: Batches given to one worker at a time; all but the first wait in its socket.
+        """
+        self.counters = Counters()
+        self.waiting_rows = 0
+        self._limits = limits
+        self._max_queue_rows = max_queue_rows
+        self._run_timeout_s = run_timeout_s
+        self._depth = depth
+        self._loop = asyncio.get_running_loop()
+        self._stations: list[Station] = []
+        self._versions: dict[str, int] = {}
+        self._queues: dict[str, RowQueue] = {}
+        self._turns: deque[str] = deque()  # Versions with waiting rows.
+        self._calls: set[Call] = set()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._wake_up: asyncio.Handle | None = None
+        self._row_s = 0.0
+        self._idle: asyncio.Future[None] | None = None
+
+    # -- calls
+
+    def submit(
+        self,
+        key: str,
+        rows: Sequence[npt.NDArray[np.int64]],
+        *,
+        output: str,
+        tenant: Hashable,
+        deadline: float,
+    ) -> Call:
+        """Queue a call; its future brings the answer.
+
+        Raises:
+            QueueFull, DeadlineExceeded: nothing was queued.
+        """
+        now = self._loop.time()
+        if deadline <= now:
+            raise DeadlineExceeded(started=False)
+        if self.waiting_rows + len(rows) > self._max_queue_rows:
+            raise QueueFull(
+                waiting_rows=self.waiting_rows,
+                max_queue_rows=self._max_queue_rows,
+                retry_after_s=self._estimate_wait_s(),
+            )
+        queue = self._queues[key]
+        call = Call(output, tenant, deadline, now, self._loop.create_future(), queue, len(rows))
+        call.rows = [Row(call, ids, len(ids)) for ids in rows]
+        for row in call.rows:
+            queue.add(row)
+        self.waiting_rows += len(rows)
+        self._calls.add(call)
+        if self._alarm is None or deadline < self._alarm.when():
+            self._set_alarm(deadline)
+        if len(queue) == len(rows):
+            self._turns.append(key)
+        # Not at once: calls that arrive in the same turn of the loop share a batch.
+        self.wake()
+        return call
+
+    def abandon(self, call: Call) -> None:
+        """Forget a call that nobody waits for any more; what has not been sent never will be."""
+        for row in call.rows:
+            if row.waiting:
+                call.queue.discard(row)
+                self.waiting_rows -= 1
+        call.rows = []  # Rows and calls name each other; freed now, not by the collector.
+        self._calls.discard(call)
+        if not self._calls and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def fail(self, call: Call, error: InferenceError) -> None:
+        """Answer a call with an error, and forget it."""
+        self.abandon(call)
+        if not call.future.done():
+            call.future.set_exception(error)
+
+    def fail_all(self, error: InferenceError) -> None:
+        """Answer every call with an error."""
+        for call in list(self._calls):
+            self.fail(call, error)
+
+    async def wait_until_idle(self) -> None:
+        """Return once no call is unanswered."""
+        if self._calls:
+            self._idle = self._loop.create_future()
+            await self._idle
+
+    # -- versions and stations
+
+    def open_version(self, key: str, number: int) -> None:
+        """Accept calls for a version, which workers know by this number."""
+        self._versions[key] = number
+        self._queues.setdefault(key, RowQueue())
+
+    def close_version(self, key: str, error: InferenceError) -> None:
+        """Accept no more calls for a version, and answer those that wait with an error."""
+        self._versions.pop(key, None)
+        queue = self._queues.pop(key, None)
+        for station in self._stations:
+            station.serves.pop(key, None)
+        for call in [call for call in self._calls if call.queue is queue]:
+            self.fail(call, error)
+
+    def add_station(self, station: Station) -> None:
+        """Send batches to a worker from now on."""
+        self._stations.append(station)
+        self.wake()
+
+    def remove_station(self, station: Station) -> None:
+        """Take back what a dead worker had; the batch it died on is tried once more, row by row."""
+        if station in self._stations:
+            self._stations.remove(station)
+        if station.timer is not None:
+            station.timer.cancel()
+        running = list(station.running)
+        station.running.clear()
+        for batch in reversed(running[1:]):  # Never begun, so nobody's fault.
+            for row in batch.rows:
+                self._requeue(row, batch.key, alone=False)
+        for row in reversed(running[0].rows if running else []):
+            row.lost_workers += 1
+            if row.lost_workers >= _MAX_LOST_WORKERS:
+                self.fail(row.call, WorkerLost("two workers died or hung on this call"))
+            else:
+                self._requeue(row, running[0].key, alone=True)
+        self.wake()
+
+    @property
+    def stations(self) -> Sequence[Station]:
+        """The workers that take batches."""
+        return self._stations
+
+    # -- batches
+
+    def wake(self) -> None:
+        """Dispatch at the end of this turn of the loop."""
+        if self._wake_up is None:
+            self._wake_up = self._loop.call_soon(self._dispatch)
+
+    def receive_result(self, station: Station, tag: int, output: npt.NDArray[Any], *, ran_us: int) -> None:
+        """Answer the rows of the batch that a worker has finished; first give it the next one."""
+        batch = self._pop_batch(station, tag)
+        if batch is None:
+            return
+        if len(output) != len(batch.rows):
+            station.runner.kill()  # Checked in the worker too: one that says otherwise is no longer ours.
+            return
+        self._dispatch()
+        self._row_s += _MEAN_WEIGHT * (ran_us / 1e6 / len(batch.rows) - self._row_s)
+        provider = station.serves.get(batch.key, "cpu")
+        for position, row in enumerate(batch.rows):
+            call = row.call
+            if call.future.done():
+                continue
+            row.answer = output[position : position + 1]
+            call.unanswered -= 1
+            if ran_us >= call.infer_us:
+                call.infer_us, call.batch_rows = ran_us, len(batch.rows)
+            if call.unanswered == 0:
+                self._finish(call, provider)
+
+    def receive_failure(self, station: Station, tag: int, detail: str) -> None:
+        """Retry the rows of a batch that the model failed on, one by one; a row that was alone has failed."""
+        batch = self._pop_batch(station, tag)
+        if batch is None:
+            return
+        self.counters.failed_rows += len(batch.rows)
+        for row in reversed(batch.rows):
+            if len(batch.rows) > 1:
+                self._requeue(row, batch.key, alone=True)
+            elif not row.call.future.done():
+                self.fail(row.call, ModelFailed(detail, row=row.call.rows.index(row)))
+        self.wake()
+
+    def _dispatch(self) -> None:
+        if self._wake_up is not None:
+            self._wake_up.cancel()
+            self._wake_up = None
+        passed_over = 0
+        while passed_over < len(self._turns):
+            key = self._turns.popleft()
+            queue = self._queues.get(key)
+            if not queue:
+                continue
+            self._turns.append(key)
+            station = self._find_free_station(key)
+            if station is None:
+                passed_over += 1
+                continue
+            passed_over = 0
+            self._send(station, key, queue.take(self._limits))
+
+    def _find_free_station(self, key: str) -> Station | None:
+        free = None
+        for station in self._stations:
+            given = len(station.running)
+            if given < self._depth and not station.loading and key in station.serves:
+                if given == 0:
+                    return station
+                if free is None or given < len(free.running):
+                    free = station
+        return free
+
+    def _send(self, station: Station, key: str, rows: list[Row]) -> None:
+        self.waiting_rows -= len(rows)
+        tag = station.runner.run(self._versions[key], [row.ids for row in rows])
+        station.running.append(Batch(tag, key, rows))
+        if station.timer is None:
+            station.timer = self._loop.call_later(self._run_timeout_s, station.runner.kill)
+        longest = tokens = 0
+        for row in rows:
+            row.call.started = True
+            tokens += row.length
+            longest = max(longest, row.length)
+        counters = self.counters
+        counters.batches += 1
+        counters.rows += len(rows)
+        counters.tokens += tokens
+        counters.padded_tokens += longest * len(rows)
+
+    def _pop_batch(self, station: Station, tag: int) -> Batch | None:
+        """The batch that a reply is about; a worker that answers what it was not asked is killed."""
+        if not station.running or station.running[0].tag != tag:
+            station.runner.kill()
+            return None
+        if station.timer is not None:
+            station.timer.cancel()
+        batch = station.running.popleft()
+        station.batches += 1
+        station.timer = (
+            self._loop.call_later(self._run_timeout_s, station.runner.kill) if station.running else None
+        )
+        return batch
+
+    def _requeue(self, row: Row, key: str, *, alone: bool) -> None:
+        queue = self._queues.get(key)
+        if row.call.future.done() or queue is None:
+            return
+        if not queue:
+            self._turns.append(key)
+        if alone:
+            queue.add_alone(row)
+        else:
+            queue.add(row)
+        self.waiting_rows += 1
+        self.counters.retried_rows += 1
+
+    def _finish(self, call: Call, provider: str) -> None:
+        answers = [row.answer for row in call.rows if row.answer is not None]
+        try:
+            answer = answers[0] if len(answers) == 1 else np.concatenate(answers)
+        except ValueError:  # The output's other dimensions depend on the batch: that is no answer per row.
+            self.fail(call, ModelFailed("rows of one call have outputs of different shapes"))
+            return
+        spent_us = int((self._loop.time() - call.queued_at) * 1e6)
+        inferred = Inferred(
+            {call.output: answer}, max(0, spent_us - call.infer_us), call.infer_us, call.batch_rows, provider
+        )
+        self.abandon(call)
+        call.future.set_result(inferred)
+
+    # -- time
+
+    def _set_alarm(self, deadline: float) -> None:
+        """Ring at the earliest deadline: one timer for all calls, moved only for an earlier one."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._alarm = None
+        now = self._loop.time()
+        for call in [call for call in self._calls if call.deadline <= now]:
+            self.fail(call, DeadlineExceeded(started=call.started))
+        if self._calls:
+            self._set_alarm(min(call.deadline for call in self._calls))
+
+    def _estimate_wait_s(self) -> float:
+        """Seconds until the rows that wait now will have run, from the mean of recent batches."""
+        return self.waiting_rows * self._row_s / max(1, len(self._stations))

@@ -1,0 +1,229 @@
+"""Runs models in worker processes, batched: `await engine.infer(bundle, rows, ...)`.
+
+The engine lives in the gateway's event loop and has no thread in the path of a call: rows are
+queued (`queueing`), cut into batches (`batching`), sent to a worker that is free (`dispatch`,
+`pool`), and answered as its socket becomes readable. `fleet` keeps the workers alive.
+"""
+
+import asyncio
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.artifacts import Bundle
+from inference.batching import BatchLimits
+from inference.dispatch import Dispatcher
+from inference.errors import DeadlineExceeded, EngineStopping, ModelLoadFailed
+from inference.fleet import Fleet
+from inference.pool import WorkerSettings
+from inference.queueing import Inferred
+
+__all__ = ["Engine", "EngineStats", "Inferred"]
+
+# A version that could not be loaded is refused without another try for so long.
+_LOAD_RETRY_S: Final = 5.0
+# What a worker without work needs to notice that its socket has ended.
+_EXIT_GRACE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """The engine at one moment; the counts are since the start."""
+
+    queue_rows: int
+    batches: int
+    rows: int
+    tokens: int
+    padded_tokens: int  # Rows x longest of each batch, so padding's share is 1 - tokens / padded_tokens.
+    failed_rows: int  # Rows of batches that the model failed on, before they were retried.
+    retried_rows: int
+    restarts: int
+    ready_workers: int
+    pids: tuple[int, ...]
+    provider: str  # "cuda" if any loaded version runs there, else "cpu".
+    sandbox: dict[str, Any]  # What the first worker could apply (`sandbox.SandboxReport`).
+
+
+class Engine:
+    """One queue per version, one process per worker."""
+
+    def __init__(
+        self,
+        *,
+        workers: int,
+        limits: BatchLimits | None = None,
+        max_queue_rows: int = 1_024,
+        depth: int = 1,
+        settings: WorkerSettings | None = None,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            workers: Processes: one per core, or one per GPU.
+            limits: Bounds of one batch.
+            max_queue_rows: Most rows that wait for a worker, of all versions together.
+            depth: Batches given to a worker at a time.
+            settings: Device, memory and timeouts of the workers.
+        """
+        self._workers = workers
+        self._limits = limits or BatchLimits()
+        self._max_queue_rows = max_queue_rows
+        self._depth = depth
+        self._settings = settings or WorkerSettings()
+        self._dispatcher: Dispatcher | None = None
+        self._fleet: Fleet | None = None
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._refused: dict[str, tuple[ModelLoadFailed, float]] = {}
+
+    async def start(self) -> None:
+        """Start the workers, return when all answer.
+
+        Raises:
+            WorkerLost: one could not start; none is left running.
+        """
+        dispatcher = Dispatcher(
+            limits=self._limits,
+            max_queue_rows=self._max_queue_rows,
+            run_timeout_s=self._settings.run_timeout_s,
+            depth=self._depth,
+        )
+        fleet = Fleet(dispatcher, workers=self._workers, settings=self._settings)
+        await fleet.start()
+        self._dispatcher, self._fleet = dispatcher, fleet
+
+    async def stop(self, *, drain_s: float) -> None:
+        """Refuse new calls, answer those that wait, and end the workers.
+
+        Args:
+            drain_s: Longest the queue may take; what is left then fails with EngineStopping.
+        """
+        dispatcher, fleet = self._dispatcher, self._fleet
+        self._dispatcher = self._fleet = None
+        if dispatcher is None or fleet is None:
+            return
+        try:
+            await asyncio.wait_for(dispatcher.wait_until_idle(), drain_s)
+        except TimeoutError:
+            dispatcher.fail_all(EngineStopping("the engine stopped before the call was run"))
+        for load in self._loads.values():
+            load.cancel()
+        await asyncio.gather(*self._loads.values(), return_exceptions=True)
+        await fleet.stop(grace_s=_EXIT_GRACE_S)
+
+    def is_ready(self) -> bool:
+        """Whether a call would find a worker now."""
+        return self._dispatcher is not None and len(self._dispatcher.stations) > 0
+
+    async def load(self, bundle: Bundle) -> None:
+        """Load and warm up a version on every worker; `infer` does it for a version that is not loaded.
+
+        Raises:
+            ModelLoadFailed: it cannot be loaded. It is not tried again for 5 seconds.
+            EngineStopping: the engine is not running.
+        """
+        fleet = self._fleet
+        if fleet is None:
+            raise EngineStopping
+        key = bundle.key
+        if key in fleet.served:
+            return
+        loop = asyncio.get_running_loop()
+        refused = self._refused.get(key)
+        if refused is not None:
+            error, until = refused
+            if loop.time() < until:
+                raise ModelLoadFailed(error.detail)
+            del self._refused[key]
+        load = self._loads.get(key)
+        if load is None:
+            load = self._loads[key] = asyncio.create_task(self._load(fleet, bundle))
+            load.add_done_callback(lambda _: self._loads.pop(key, None))
+        # Shielded: many calls may wait for one load, and one of them may hang up.
+        await asyncio.shield(load)
+
+    async def unload(self, bundle: Bundle) -> None:
+        """Free a version's memory on every worker; calls that wait for it fail with ModelLoadFailed."""
+        if self._fleet is not None:
+            await self._fleet.unload(bundle)
+
+    async def infer(
+        self,
+        bundle: Bundle,
+        rows: Sequence[npt.NDArray[np.int64]],
+        *,
+        tenant: Hashable,
+        deadline: float,
+    ) -> Inferred:
+        """Run a call's rows, in batches with other calls', and return their outputs.
+
+        Cancelling the awaiting task takes the rows out of the queue.
+
+        Args:
+            bundle: The version; loaded first where it is not.
+            rows: At least one array of ids, `(time,)` int64, none empty (`Pipeline.prepare`).
+            tenant: Whose call it is: tenants take turns.
+            deadline: Seconds of the loop's clock after which no answer is wanted.
+
+        Raises:
+            QueueFull, EngineStopping, ModelLoadFailed: nothing ran.
+            DeadlineExceeded: the deadline passed; `started` says whether a row had been sent.
+            ModelFailed: the model failed on one of the rows, alone.
+            WorkerLost: two workers died on one of the rows.
+        """
+        fleet, dispatcher = self._fleet, self._dispatcher
+        if fleet is None or dispatcher is None:
+            raise EngineStopping
+        if bundle.key not in fleet.served:
+            await self._load_before(bundle, deadline)
+        call = dispatcher.submit(
+            bundle.key, rows, output=bundle.pipeline.collation.output, tenant=tenant, deadline=deadline
+        )
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            dispatcher.abandon(call)
+            raise
+
+    def stats(self) -> EngineStats:
+        """Return the counts and the state of the workers; zeros while the engine is not running."""
+        fleet, dispatcher = self._fleet, self._dispatcher
+        if fleet is None or dispatcher is None:
+            return EngineStats(
+                queue_rows=0, batches=0, rows=0, tokens=0, padded_tokens=0, failed_rows=0, retried_rows=0,
+                restarts=0, ready_workers=0, pids=(), provider="cpu", sandbox={},
+            )  # fmt: skip
+        counters, stations, workers = dispatcher.counters, dispatcher.stations, fleet.workers
+        providers = {provider for station in stations for provider in station.serves.values()}
+        return EngineStats(
+            queue_rows=dispatcher.waiting_rows,
+            batches=counters.batches,
+            rows=counters.rows,
+            tokens=counters.tokens,
+            padded_tokens=counters.padded_tokens,
+            failed_rows=counters.failed_rows,
+            retried_rows=counters.retried_rows,
+            restarts=fleet.restarts,
+            ready_workers=len(stations),
+            pids=tuple(worker.pid for worker in workers),
+            provider="cuda" if "cuda" in providers else "cpu",
+            sandbox=workers[0].report if workers else {},
+        )
+
+    async def _load(self, fleet: Fleet, bundle: Bundle) -> None:
+        try:
+            await fleet.load(bundle)
+        except ModelLoadFailed as error:
+            self._refused[bundle.key] = (error, asyncio.get_running_loop().time() + _LOAD_RETRY_S)
+            raise
+
+    async def _load_before(self, bundle: Bundle, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self.load(bundle)
+        except TimeoutError as error:
+            raise DeadlineExceeded(started=False) from error
+        if self._fleet is None:
+            raise EngineStopping

@@ -1,0 +1,208 @@
+"""The workers of one engine: started, restarted when they die, and each with every open version loaded."""
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from inference import wire
+from inference.artifacts import Bundle, read_model
+from inference.dispatch import Dispatcher, Station
+from inference.errors import ModelLoadFailed, WorkerLost
+from inference.pool import Worker, WorkerSettings
+from inference.wire import Frame, Kind, WireError
+
+logger = logging.getLogger(__name__)
+
+# A dead worker comes back after this, doubled each time it dies without having answered a batch.
+_FIRST_RESTART_S: Final = 0.1
+_LAST_RESTART_S: Final = 5.0
+# Workers that may die of loading one version before it is called unloadable.
+_MAX_LOAD_CRASHES: Final = 2
+
+
+@dataclass(slots=True, eq=False)
+class Version:
+    """A version that workers have loaded, or shall."""
+
+    bundle: Bundle
+    number: int
+    crashes: int = 0
+
+
+class Fleet:
+    """Keeps `workers` processes alive and ready."""
+
+    def __init__(self, dispatcher: Dispatcher, *, workers: int, settings: WorkerSettings) -> None:
+        """Start nothing yet."""
+        self.restarts = 0
+        self.served: dict[str, Version] = {}
+        self._dispatcher = dispatcher
+        self._settings = settings
+        self._size = workers
+        self._workers: dict[int, Worker] = {}
+        self._stations: dict[Worker, Station] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Condition()
+        self._next_number = 1
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The processes that are alive, ready or not."""
+        return [worker for worker in self._workers.values() if not worker.lost.is_set()]
+
+    async def start(self) -> None:
+        """Start the workers; return when all of them are ready.
+
+        Raises:
+            WorkerLost: one could not start within `start_timeout_s`; none is left running.
+        """
+        self._keepers = [asyncio.create_task(self._keep(index)) for index in range(self._size)]
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_s), self._changed:
+                await self._changed.wait_for(lambda: len(self._dispatcher.stations) == self._size)
+        except BaseException as error:
+            await self.stop(grace_s=0)
+            if isinstance(error, TimeoutError):
+                msg = "the workers did not start in time"
+                raise WorkerLost(msg) from error
+            raise
+
+    async def stop(self, *, grace_s: float) -> None:
+        """End all workers: by closing their sockets, and after `grace_s` by force. None is left."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(worker.close(grace_s=grace_s) for worker in self._workers.values()))
+        self._workers.clear()
+
+    async def load(self, bundle: Bundle) -> None:
+        """Load and warm up a version on every worker.
+
+        One worker loads it first: a model that kills what loads it takes down one at a time.
+
+        Raises:
+            ModelLoadFailed: it cannot be loaded; no worker serves it.
+        """
+        version = Version(bundle, self._next_number)
+        self._next_number += 1
+        model = await asyncio.to_thread(read_model, bundle)
+        while not await self._load_first(version, model):
+            if version.crashes >= _MAX_LOAD_CRASHES:
+                msg = "workers died or hung while loading it"
+                raise ModelLoadFailed(msg)
+        self._dispatcher.open_version(bundle.key, version.number)
+        self.served[bundle.key] = version
+        self._dispatcher.wake()
+        others = [station for station in self._dispatcher.stations if bundle.key not in station.serves]
+        results = await asyncio.gather(
+            *(self._load_on(station, version, model) for station in others), return_exceptions=True
+        )
+        for error in results:
+            if isinstance(error, BaseException):
+                logger.warning("a worker could not load %s: %s", bundle.path.name, error)
+
+    async def unload(self, bundle: Bundle) -> None:
+        """Free a version's memory on every worker; calls that wait for it fail with ModelLoadFailed."""
+        version = self.served.pop(bundle.key, None)
+        if version is None:
+            return
+        self._dispatcher.close_version(bundle.key, ModelLoadFailed("the version was unloaded"))
+        for worker in self.workers:
+            worker.send(Kind.UNLOAD, wire.RUN_PREFIX.pack(version.number))
+
+    async def _load_first(self, version: Version, model: bytes) -> bool:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._dispatcher.stations)
+        station = min(self._dispatcher.stations, key=lambda station: len(station.running) + station.loading)
+        try:
+            await self._load_on(station, version, model)
+        except WorkerLost:
+            version.crashes += 1
+            return False
+        return True
+
+    async def _load_on(self, station: Station, version: Version, model: bytes) -> None:
+        worker = station.runner
+        assert isinstance(worker, Worker)  # noqa: S101 (for the type checker: this fleet makes no other)
+        described = json.dumps(version.bundle.pipeline.collation.as_json()).encode()
+        prefix = wire.LOAD_PREFIX.pack(version.number, len(described))
+        station.loading += 1
+        try:
+            reply = await worker.ask(
+                Kind.LOAD, prefix + described, model, timeout_s=self._settings.load_timeout_s
+            )
+        finally:
+            station.loading -= 1
+            self._dispatcher.wake()
+        station.serves[version.bundle.key] = str(reply["provider"])
+
+    async def _keep(self, index: int) -> None:
+        """Run one worker after another, for ever."""
+        delay_s = _FIRST_RESTART_S
+        while True:
+            worker = Worker(
+                index=index, settings=self._settings, on_result=self._receive, on_lost=self._forget
+            )
+            self._workers[index] = worker
+            station = Station(worker)
+            try:
+                await self._prepare(worker, station)
+            except WorkerLost:
+                logger.warning("worker %d (pid %d) died or hung while starting", index, worker.pid)
+            else:
+                await worker.lost.wait()
+                logger.warning("worker %d (pid %d) died or was killed; it is restarted", index, worker.pid)
+            await worker.reap()
+            self.restarts += 1
+            delay_s = _FIRST_RESTART_S if station.batches else min(2 * delay_s, _LAST_RESTART_S)
+            await asyncio.sleep(delay_s)
+
+    async def _prepare(self, worker: Worker, station: Station) -> None:
+        """Wait until the worker answers, load what the others have, and let it take batches."""
+        worker.report = await worker.ask(Kind.PING, timeout_s=self._settings.start_timeout_s)
+        refused: set[str] = set()
+        # Versions may be opened while this worker loads others, hence the loop.
+        while missing := [v for k, v in self.served.items() if k not in station.serves and k not in refused]:
+            version = missing[0]
+            try:
+                await self._load_on(station, version, await asyncio.to_thread(read_model, version.bundle))
+            except ModelLoadFailed as error:
+                refused.add(version.bundle.key)
+                self._drop_if_unserved(version, error)
+            except WorkerLost as error:
+                version.crashes += 1
+                if version.crashes >= _MAX_LOAD_CRASHES:
+                    self._drop_if_unserved(version, ModelLoadFailed("workers died or hung while loading it"))
+                raise WorkerLost from error
+        self._stations[worker] = station
+        self._dispatcher.add_station(station)
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _drop_if_unserved(self, version: Version, error: ModelLoadFailed) -> None:
+        key = version.bundle.key
+        if not any(key in station.serves for station in self._dispatcher.stations):
+            self.served.pop(key, None)
+            self._dispatcher.close_version(key, error)
+
+    def _forget(self, worker: Worker) -> None:
+        station = self._stations.pop(worker, None)
+        if station is not None:
+            self._dispatcher.remove_station(station)
+
+    def _receive(self, worker: Worker, frame: Frame) -> None:
+        """Hand a batch's result, or its failure, to the dispatcher."""
+        station = self._stations.get(worker)
+        if station is None or frame.kind == Kind.DONE:  # The reply to an UNLOAD, or to an `ask` given up.
+            return
+        if frame.kind == Kind.FAILED:
+            self._dispatcher.receive_failure(station, frame.tag, str(frame.body, "utf-8", "replace"))
+            return
+        (ran_us,) = wire.RESULT_PREFIX.unpack_from(frame.body)
+        output = wire.decode_arrays(frame.body[wire.RESULT_PREFIX.size :]).get("output")
+        if output is None or output.ndim == 0:
+            msg = "a result without an output"
+            raise WireError(msg)
+        self._dispatcher.receive_result(station, frame.tag, output, ran_us=ran_us)

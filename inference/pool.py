@@ -1,0 +1,224 @@
+"""A worker process as the gateway sees it: started, written to and read from without blocking the loop."""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from inference import wire
+from inference.errors import ModelLoadFailed, WorkerLost
+from inference.wire import Buffer, Frame, Kind
+
+Device = Literal["auto", "cpu", "cuda"]
+
+_PACKAGE_ROOT: Final = Path(__file__).resolve().parent.parent
+# One read empties the socket of all but the largest outputs.
+_READ_BYTES: Final = 256 * 2**10
+# The worker is not the gateway's friend once it has loaded a model: this bounds what it can make us hold.
+_MAX_REPLY_BYTES: Final = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What every worker of an engine is started with."""
+
+    device: Device = "auto"
+    # Address space, not memory in use: ONNX Runtime with a 20 MB model maps 0.4 GB.
+    memory_bytes: int = 4 * 2**30
+    # A worker imports ONNX Runtime in 0.5 s on an idle core; a loaded machine takes its time.
+    start_timeout_s: float = 60.0
+    load_timeout_s: float = 60.0
+    # Longest a batch runs before its worker counts as hung. RunOptions.terminate cannot stop a large MatMul.
+    run_timeout_s: float = 30.0
+
+
+class Worker:
+    """One process and the socket to it. Replies to `ask` are awaited, results of runs go to `on_result`."""
+
+    def __init__(
+        self,
+        *,
+        index: int,
+        settings: WorkerSettings,
+        on_result: "Callable[[Worker, Frame], None]",
+        on_lost: "Callable[[Worker], None]",
+    ) -> None:
+        """Start the process. It answers once it has imported ONNX Runtime and entered its sandbox."""
+        self.index = index
+        self.lost = asyncio.Event()
+        self.report: dict[str, Any] = {}
+        self._loop = asyncio.get_running_loop()
+        self._on_result = on_result
+        self._on_lost = on_lost
+        self._reader = wire.FrameReader(max_body_bytes=_MAX_REPLY_BYTES)
+        self._unsent: deque[memoryview] = deque()
+        self._asked: dict[int, asyncio.Future[memoryview]] = {}
+        self._next_tag = 0
+        self._sock, theirs = socket.socketpair()
+        with theirs:
+            self._process = _spawn(theirs.fileno(), index=index, settings=settings)
+        self._sock.setblocking(False)
+        self._loop.add_reader(self._sock.fileno(), self._read)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    def send(self, kind: Kind, *body: Buffer) -> int:
+        """Send a message, or as much of it as fits now and the rest later; return its tag."""
+        self._next_tag = tag = (self._next_tag + 1) & 0xFFFFFFFF
+        if sum(map(len, body)) <= _READ_BYTES:
+            self._write(memoryview(wire.encode_frame(kind, tag, *body)))
+        else:  # A model: not copied once more only to be sent in one piece.
+            for piece in (wire.frame_header(kind, tag, sum(map(len, body))), *body):
+                self._write(memoryview(piece))
+        return tag
+
+    def run(self, version: int, rows: Sequence[npt.NDArray[np.int64]]) -> int:
+        """Send a batch of one version, known to the worker by number; return the tag of its result."""
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        arrays = wire.encode_arrays(
+            {"ids": rows[0] if len(rows) == 1 else np.concatenate(rows), "lengths": lengths}
+        )
+        return self.send(Kind.RUN, wire.RUN_PREFIX.pack(version), arrays)
+
+    async def ask(self, kind: Kind, *body: Buffer, timeout_s: float) -> dict[str, Any]:
+        """Send a message and return the reply's fields. A worker that takes longer is killed.
+
+        Raises:
+            ModelLoadFailed: it answered that it could not.
+            WorkerLost: it died or was killed before it answered.
+        """
+        if self.lost.is_set():
+            raise WorkerLost
+        answer: asyncio.Future[memoryview] = self._loop.create_future()
+        tag = self.send(kind, *body)
+        self._asked[tag] = answer
+        timer = self._loop.call_later(timeout_s, self.kill)
+        try:
+            fields = json.loads(bytes(await answer))
+        except ValueError as error:
+            self.kill()
+            raise WorkerLost from error
+        finally:
+            timer.cancel()
+        return fields if isinstance(fields, dict) else {}
+
+    def kill(self) -> None:
+        """End the process now; whoever waits for it learns that it is lost."""
+        if self.lost.is_set():
+            return
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_writer(self._sock.fileno())
+        self._sock.close()
+        self._process.kill()  # Popen knows whether it has reaped the process: a reused pid is never hit.
+        self.lost.set()
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(WorkerLost())
+        self._on_lost(self)
+
+    async def close(self, *, grace_s: float) -> None:
+        """End the stream, which ends the process; kill it if that takes longer than `grace_s`."""
+        if not self.lost.is_set():
+            with contextlib.suppress(OSError):  # It may have died a moment ago.
+                self._sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.lost.wait(), grace_s)
+            self.kill()
+        await self.reap()
+
+    async def reap(self) -> None:
+        """Collect the dead process, so that it does not stay as a zombie."""
+        await asyncio.to_thread(self._process.wait)
+
+    def _read(self) -> None:
+        try:
+            chunk = self._sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if not chunk:
+            self.kill()
+            return
+        try:
+            for frame in self._reader.feed(chunk):
+                self._receive(frame)
+        except wire.WireError:
+            self.kill()
+
+    def _receive(self, frame: Frame) -> None:
+        answer = self._asked.pop(frame.tag, None)
+        if answer is None:
+            self._on_result(self, frame)
+        elif answer.done():
+            return
+        elif frame.kind == Kind.FAILED:
+            answer.set_exception(ModelLoadFailed(str(frame.body, "utf-8", "replace")))
+        else:
+            answer.set_result(frame.body)
+
+    def _write(self, piece: memoryview) -> None:
+        if self.lost.is_set():
+            return
+        if not self._unsent:
+            sent = self._send_some(piece)
+            if sent == len(piece):
+                return
+            piece = piece[sent:]
+            self._loop.add_writer(self._sock.fileno(), self._write_more)
+        self._unsent.append(piece)
+
+    def _write_more(self) -> None:
+        while self._unsent:
+            piece = self._unsent[0]
+            sent = self._send_some(piece)
+            if sent < len(piece):
+                self._unsent[0] = piece[sent:]
+                return
+            self._unsent.popleft()
+        self._loop.remove_writer(self._sock.fileno())
+
+    def _send_some(self, piece: memoryview) -> int:
+        try:
+            return self._sock.send(piece)
+        except OSError:  # Full: the writer goes on. Closed: the reader learns it, and cleans up once.
+            return 0
+
+
+def _spawn(fd: int, *, index: int, settings: WorkerSettings) -> "subprocess.Popen[bytes]":
+    """Start a worker on the calling thread, whose life its own is tied to (PR_SET_PDEATHSIG)."""
+    told = {
+        "index": index,
+        "device": settings.device,
+        "memory_bytes": settings.memory_bytes,
+        "parent_pid": os.getpid(),
+    }
+    environment = {
+        "PYTHONPATH": str(_PACKAGE_ROOT),
+        "LC_ALL": "C.UTF-8",
+        # numpy's BLAS would start a thread per core, which Landlock would not bind.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+        [sys.executable, "-m", "inference.worker", str(fd), json.dumps(told)],
+        env=environment,
+        pass_fds=(fd,),
+        stdin=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )

@@ -1,0 +1,103 @@
+"""ONNX Runtime sessions as a worker uses them: one thread, no telemetry, the provider that really runs."""
+
+import os
+from pathlib import Path
+from typing import Any, Final, Literal
+
+# Since 1.29 ONNX Runtime sends telemetry from Linux unless told otherwise before it is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ["ORT_TELEMETRY_DISABLED"] = "1"
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort  # type: ignore[import-untyped]  # It ships no types.
+
+from inference.errors import ModelFailed, ModelLoadFailed
+from inference.tensors import Collation, pad_rows
+
+Provider = Literal["cpu", "cuda"]
+
+_CUDA: Final = "CUDAExecutionProvider"
+_CPU: Final = "CPUExecutionProvider"
+_FATAL_ONLY: Final = 4
+# Two rows of unequal length: the padded path is warm before a caller needs it.
+_WARM_UP: Final = (np.zeros(3, dtype=np.int64), np.array([1, 2], dtype=np.int64))
+
+
+def has_cuda() -> bool:
+    """Whether to ask for CUDA: the provider is installed and a GPU's device file exists.
+
+    `get_available_providers()` alone proves nothing: it lists CUDA on a machine without one.
+    """
+    return _CUDA in ort.get_available_providers() and Path("/dev/nvidiactl").exists()
+
+
+class Session:
+    """One loaded model of one version."""
+
+    def __init__(self, model: bytes | memoryview, *, collation: Collation, cuda: bool) -> None:
+        """Load and warm up the model.
+
+        Raises:
+            ModelLoadFailed: ONNX Runtime refuses it, it lacks a named tensor, or its first run fails.
+        """
+        self._collation = collation
+        try:
+            self._session = ort.InferenceSession(
+                bytes(model), _options(), providers=[_CUDA, _CPU] if cuda else [_CPU]
+            )
+        except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no base class)
+            raise ModelLoadFailed(str(error)) from error
+        # Asked for CUDA it cannot have, ONNX Runtime logs and runs on the CPU: only this tells.
+        self.provider: Provider = "cuda" if _CUDA in self._session.get_providers() else "cpu"
+        self._check_names()
+        try:
+            self.run(*_WARM_UP)
+        except ModelFailed as error:
+            msg = f"the first run failed: {error.detail}"
+            raise ModelLoadFailed(msg) from error
+
+    def _check_names(self) -> None:
+        inputs = {tensor.name for tensor in self._session.get_inputs()}
+        outputs = {tensor.name for tensor in self._session.get_outputs()}
+        expected = {self._collation.ids_input, self._collation.lengths_input}
+        if inputs != expected or self._collation.output not in outputs:
+            msg = f"inputs {sorted(inputs)} and outputs {sorted(outputs)} are not {self._collation}"
+            raise ModelLoadFailed(msg)
+
+    def run(self, flat: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the output of rows run together, first axis = rows.
+
+        Args:
+            flat: The rows' ids, one row after the other.
+            lengths: `(rows,)`, each >= 1.
+
+        Raises:
+            ModelFailed: ONNX Runtime raised, or the output has not one entry per row. Declared
+                shapes cannot be trusted, so the real one is checked.
+        """
+        padded = pad_rows(flat, lengths, pad_id=self._collation.pad_id)
+        feeds = {self._collation.ids_input: padded, self._collation.lengths_input: lengths}
+        try:
+            (output,) = self._session.run([self._collation.output], feeds)
+        except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no base class)
+            raise ModelFailed(str(error)) from error
+        if not isinstance(output, np.ndarray) or output.dtype.kind not in "biuf" or output.ndim == 0:
+            msg = f"{self._collation.output} is not an array of numbers"
+            raise ModelFailed(msg)
+        if output.shape[0] != lengths.size:
+            msg = f"{self._collation.output} has shape {output.shape} for {lengths.size} rows"
+            raise ModelFailed(msg)
+        return output
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # One worker per core serves best with one thread each; spinning threads would share cores.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL_ONLY  # Failures are typed replies; the log is not for model text.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # Plain ONNX protobuf only: the ORT format skips checks that the publish gate relies on.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return options

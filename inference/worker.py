@@ -1,0 +1,103 @@
+"""A worker process: `python -m inference.worker <fd> <settings as JSON>`.
+
+One blocking loop over one socket: no thread, no polling, no interpreter lock shared with the
+gateway. The socket's end is the worker's end.
+"""
+
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+from inference import sandbox, wire
+from inference.errors import InferenceError, ModelFailed, ModelLoadFailed
+from inference.tensors import Collation
+from inference.wire import Kind
+
+# A model (200 MB at most) and its description; batches are far smaller.
+MAX_REQUEST_BYTES: Final = 256 * 2**20
+# An error's text goes to a log line, and ONNX Runtime's can hold whole tensors.
+_MAX_ERROR_CHARACTERS: Final = 2_000
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until the gateway closes the socket."""
+    fd, settings = int(arguments[0]), json.loads(arguments[1])
+    sandbox.detach(parent_pid=settings["parent_pid"])
+    from inference import session  # noqa: PLC0415 (0.5 s, in which the gateway may die)
+
+    cuda = settings["device"] == "cuda" or (settings["device"] == "auto" and session.has_cuda())
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(True)
+    report = sandbox.enter(
+        keep_fd=fd, index=settings["index"], memory_bytes=settings["memory_bytes"], cuda=cuda
+    )
+    _Server(sock, open_session=session.Session, cuda=cuda, report=asdict(report)).serve()
+
+
+class _Server:
+    """Answers the gateway's messages in order, one reply to each."""
+
+    def __init__(
+        self, sock: socket.socket, *, open_session: Callable[..., Any], cuda: bool, report: dict[str, Any]
+    ) -> None:
+        self._sock = sock
+        self._open_session = open_session
+        self._cuda = cuda
+        self._report = report
+        self._sessions: dict[int, Any] = {}
+        self._answers = {
+            Kind.PING: self._ping,
+            Kind.LOAD: self._load,
+            Kind.UNLOAD: self._unload,
+            Kind.RUN: self._run,
+        }
+
+    def serve(self) -> None:
+        """Reply to messages until the stream ends."""
+        while (frame := wire.receive_frame(self._sock, max_body_bytes=MAX_REQUEST_BYTES)) is not None:
+            try:
+                reply = self._answers[frame.kind](frame.tag, frame.body)
+            except InferenceError as error:
+                reply = wire.encode_frame(Kind.FAILED, frame.tag, str(error)[:_MAX_ERROR_CHARACTERS].encode())
+            self._sock.sendall(reply)
+
+    def _ping(self, tag: int, _body: memoryview) -> bytes:
+        return wire.encode_frame(Kind.DONE, tag, json.dumps(self._report).encode())
+
+    def _load(self, tag: int, body: memoryview) -> bytes:
+        version, described = wire.LOAD_PREFIX.unpack_from(body)
+        start = wire.LOAD_PREFIX.size + described
+        collation = Collation.from_json(json.loads(bytes(body[wire.LOAD_PREFIX.size : start])))
+        self._sessions[version] = session = self._open_session(
+            body[start:], collation=collation, cuda=self._cuda
+        )
+        return wire.encode_frame(Kind.DONE, tag, json.dumps({"provider": session.provider}).encode())
+
+    def _unload(self, tag: int, body: memoryview) -> bytes:
+        (version,) = wire.RUN_PREFIX.unpack_from(body)
+        self._sessions.pop(version, None)
+        return wire.encode_frame(Kind.DONE, tag, b"{}")
+
+    def _run(self, tag: int, body: memoryview) -> bytes:
+        (version,) = wire.RUN_PREFIX.unpack_from(body)
+        session = self._sessions.get(version)
+        if session is None:
+            msg = "this worker has not loaded the version"
+            raise ModelLoadFailed(msg)
+        arrays = wire.decode_arrays(body[wire.RUN_PREFIX.size :])
+        started = time.perf_counter()
+        output = session.run(arrays["ids"], arrays["lengths"])
+        ran_us = int((time.perf_counter() - started) * 1e6)
+        try:
+            encoded = wire.encode_arrays({"output": output})
+        except TypeError as error:
+            raise ModelFailed(str(error)) from error
+        return wire.encode_frame(Kind.RESULT, tag, wire.RESULT_PREFIX.pack(ran_us), encoded)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
