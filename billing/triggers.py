@@ -1,0 +1,64 @@
+"""Triggers by which the database itself refuses to change facts or to post what does not balance.
+
+Called from migrations. On SQLite, Django alters a table by copying it, which drops its
+triggers: a migration that alters one of these tables must call `install_triggers` again.
+"""
+
+from typing import Final
+
+from django.apps.registry import Apps
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+
+APPEND_ONLY: Final = (
+    "billing_price",
+    "billing_usageevent",
+    "billing_usagerefund",
+    "billing_ledgertransaction",
+    "billing_ledgerentry",
+    "billing_creditgrant",
+    "billing_invoiceline",
+)
+
+_ENTRIES_OF_NEW: Final = "FROM billing_ledgerentry WHERE transaction_id = NEW.id"
+_UNBALANCED: Final = f"(SELECT COUNT(*) {_ENTRIES_OF_NEW}) < 2 OR (SELECT SUM(amount_nanos) {_ENTRIES_OF_NEW}) <> 0"
+_SEALED: Final = "EXISTS (SELECT 1 FROM billing_ledgertransaction WHERE id = NEW.transaction_id)"
+
+# Name, table, event, condition (None: always), message.
+_REFUSALS: Final = (
+    *((f"{table}_no_{event.lower()}", table, event, None, f"{table} is append-only") for table in APPEND_ONLY for event in ("UPDATE", "DELETE")),
+    ("billing_ledger_balanced", "billing_ledgertransaction", "INSERT", _UNBALANCED, "ledger entries do not sum to zero"),
+    ("billing_ledger_sealed", "billing_ledgerentry", "INSERT", _SEALED, "the ledger transaction is complete"),
+)
+
+
+def install_triggers(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Create all triggers, replacing those that are there. A refusal surfaces as IntegrityError."""
+    remove_triggers(apps, schema_editor)
+    for name, table, event, condition, message in _REFUSALS:
+        create = _create_on_postgresql if schema_editor.connection.vendor == "postgresql" else _create_on_sqlite
+        for statement in create(name, table, event, condition, message):
+            schema_editor.execute(statement)
+
+
+def remove_triggers(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:  # noqa: ARG001 (RunPython's signature)
+    """Drop all triggers."""
+    for name, table, *_ in _REFUSALS:
+        if schema_editor.connection.vendor == "postgresql":
+            schema_editor.execute(f"DROP TRIGGER IF EXISTS {name} ON {table}")
+            schema_editor.execute(f"DROP FUNCTION IF EXISTS {name}()")
+        else:
+            schema_editor.execute(f"DROP TRIGGER IF EXISTS {name}")
+
+
+def _create_on_sqlite(name: str, table: str, event: str, condition: str | None, message: str) -> list[str]:
+    when = f"WHEN {condition}" if condition else ""
+    return [f"CREATE TRIGGER {name} BEFORE {event} ON {table} {when} BEGIN SELECT RAISE(ABORT, '{message}'); END"]
+
+
+def _create_on_postgresql(name: str, table: str, event: str, condition: str | None, message: str) -> list[str]:
+    refuse = f"RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation';"
+    body = f"IF {condition} THEN {refuse} END IF; RETURN NEW;" if condition else refuse
+    return [
+        f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
+        f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()",
+    ]
