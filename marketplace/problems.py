@@ -9,6 +9,10 @@ from typing import Any, Final
 
 from django.conf import settings
 
+from billing.errors import BudgetExceeded, StorageUnavailable
+from billing.money import to_decimal_string
+from marketplace.errors import RateLimited
+
 NOTHING: Final = "Nothing was run and nothing was charged."
 
 
@@ -50,7 +54,10 @@ _TABLE: Final = (
     Problem("idempotency_key_reused", 422, "Idempotency-Key reused", "This Idempotency-Key was used before with another body.", NOTHING, "Use a fresh key for each different request."),
     Problem("version_invalid", 422, "Version cannot be published", "A check of the uploaded version failed: the detail says which.", NOTHING, "Correct the version and publish it again."),
     Problem("price_invalid", 422, "Invalid price", "The price cannot be set: the detail says why.", NOTHING, "Correct the price."),
-    Problem("amount_invalid", 422, "Invalid amount", "The amount of money cannot be read or used.", NOTHING, "Send a decimal string such as \"12.50\"."),
+    Problem("amount_malformed", 422, "Malformed amount", "The text is no amount of money.", NOTHING, "Send a plain decimal of at most nine decimals, such as \"12.50\"."),
+    Problem("grant_conflict", 409, "Reference already used", "The grant's reference belongs to another grant.", "Nothing was granted.", "Use a fresh reference for each grant."),
+    Problem("credit_pool_empty", 409, "Free credit used up", "The site's pool of free credit has too little left.", "Nothing was granted.", "Ask the operator of the site for credit."),
+    Problem("period_not_over", 409, "Period not over", "The billing period has not ended, or calls of it may still settle.", "Nothing was billed.", "Try again an hour after the period's end."),
     Problem("key_expiry_in_past", 422, "Expiry in the past", "A key's expiry must lie in the future.", NOTHING, "Send a later time, in RFC 3339 with its offset."),
     Problem("rate_limited", 429, "Rate limit reached", "Too many calls in the last minute for this key or organization.", NOTHING, "Wait as Retry-After says. The RateLimit headers of every answer tell what is left."),
     Problem("too_many_at_once", 429, "Too many calls at once", "The organization has too many calls in flight.", NOTHING, "Wait for some to end, and send fewer at a time."),
@@ -60,7 +67,6 @@ _TABLE: Final = (
     Problem("model_failed", 503, "Model failed", "The model ended with an error on this input.", "Nothing was charged.", "Check the input against the model's page; if it is right, tell the model's owner."),
     Problem("model_load_failed", 503, "Model not available", "The model could not be loaded.", NOTHING, "Repeat later, or tell the model's owner."),
     Problem("storage_unavailable", 503, "Storage unavailable", "The site cannot write to its database, so it cannot record the call.", "Nothing was charged: what cannot be recorded is not billed.", "Repeat after the time that Retry-After names. The site recovers by itself."),
-    Problem("process_fenced", 503, "Restarting", "The process that took the call had been given up as dead.", "Nothing was charged.", "Repeat the call."),
     Problem("control_data_stale", 503, "Database unavailable", "The site cannot read its database, so it cannot tell which keys are valid.", NOTHING, "Repeat after the time that Retry-After names."),
     Problem("price_missing", 503, "No price", "The model has no price that holds now.", NOTHING, "Tell the model's owner."),
     Problem("deadline_exceeded", 504, "Deadline exceeded", "The call did not end within its time limit.", "Nothing was charged.", "Send less at once, or raise X-Timeout-Ms."),
@@ -89,7 +95,7 @@ def type_url(code: str) -> str:
 def problem_fields(error: Exception, *, request_id: str) -> dict[str, Any]:
     """Return the members of an error's problem+json. Unforeseen errors show nothing of themselves."""
     problem = problem_of(error)
-    detail = problem.happened if problem is _INTERNAL else str(getattr(error, "detail", "") or problem.happened)
+    detail = problem.happened if problem is _INTERNAL else _detail(error, problem)
     fields: dict[str, Any] = {
         "type": type_url(problem.code),
         "title": problem.title,
@@ -100,6 +106,32 @@ def problem_fields(error: Exception, *, request_id: str) -> dict[str, Any]:
     }
     if param := getattr(error, "param", None):
         fields["errors"] = [{"param": param, "code": problem.code, "detail": detail}]
-    if facts := getattr(error, "facts", None):  # 402 and 429 name limit, use and reset.
-        fields |= facts
-    return fields
+    return fields | _limit_facts(error)
+
+
+def _detail(error: Exception, problem: Problem) -> str:
+    """Return the sentence for the caller: the error's own where it was written for one."""
+    if isinstance(error, BudgetExceeded):
+        name = "The account's balance" if error.subject == "account" else "The key's monthly cap"
+        left, asked = to_decimal_string(error.left_nanos), to_decimal_string(error.asked_nanos)
+        return f"{name} has {left} left; this call could cost {asked}."
+    if isinstance(error, StorageUnavailable):  # Its text is the database's, for the log only.
+        return problem.happened
+    return str(getattr(error, "detail", "") or problem.happened)
+
+
+def _limit_facts(error: Exception) -> dict[str, Any]:
+    """Return what 402 and 429 say of the limit: its name, size, use, reset, and where to raise it."""
+    if isinstance(error, BudgetExceeded):
+        is_balance = error.subject == "account"
+        return {
+            "policy": "balance" if is_balance else "monthly_cap",
+            "limit": to_decimal_string(error.limit_nanos),
+            "used": to_decimal_string(error.spent_nanos),
+            "asked": to_decimal_string(error.asked_nanos),
+            "resets_at": error.resets_at.isoformat().replace("+00:00", "Z") if error.resets_at else None,
+            "raise_at": f"{settings.SITE_URL}/{'dashboard' if is_balance else 'keys'}/",
+        }
+    if isinstance(error, RateLimited):
+        return {"policy": error.policy, "limit": error.limit, "window_s": error.window_s, "raise_at": f"{settings.SITE_URL}/keys/"}
+    return {}

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
+from billing.errors import AmountMalformed
 from billing.money import Nanos, parse_amount, to_decimal_string
 from marketplace.errors import HeaderInvalid, MaxCostExceeded
 from marketplace.gateway.request import Request
@@ -52,7 +53,7 @@ def read_options(request: Request, settings: GatewaySettings) -> CallOptions:
     if (text := request.header(b"x-max-cost")) is not None:
         try:
             max_cost = parse_amount(text)
-        except ValueError:
+        except AmountMalformed:
             message = "x-max-cost must be a decimal number of currency units, such as 0.002."
             raise HeaderInvalid(message, param="x-max-cost") from None
     return CallOptions(deadline=asyncio.get_running_loop().time() + timeout_ms / 1000, max_cost=max_cost)

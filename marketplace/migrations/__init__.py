@@ -1,0 +1,1 @@
+"""The marketplace's schema, step by step."""
