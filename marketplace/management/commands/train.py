@@ -8,7 +8,6 @@ from typing import Any, Final
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-_STARTER: Final = Path("inference/starter")
 # What the `train` extra brings; serving installs none of it.
 _NEEDED: Final = ("torch", "onnx", "sklearn", "matplotlib", "tqdm")
 
@@ -41,12 +40,11 @@ class Command(BaseCommand):
         from inference.training.errors import TrainingError  # noqa: PLC0415 - see above
         from inference.training.sentiment import train_sentiment  # noqa: PLC0415 - see above
 
-        base = Path(settings.BASE_DIR)
         try:
             train_sentiment(
-                options["out"] or base / _STARTER / options["recipe"],
+                options["out"] or settings.STARTER_DIR / options["recipe"],
                 seed=options["seed"],
-                datasets=base / "var" / "datasets",
+                datasets=settings.VAR_DIR / "datasets",
                 data=options["data"],
                 epochs=options["epochs"],
                 quick=options["quick"],
