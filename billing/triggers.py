@@ -25,7 +25,11 @@ _SEALED: Final = "EXISTS (SELECT 1 FROM billing_ledgertransaction WHERE id = NEW
 
 # Name, table, event, condition (None: always), message.
 _REFUSALS: Final = (
-    *((f"{table}_no_{event.lower()}", table, event, None, f"{table} is append-only") for table in APPEND_ONLY for event in ("UPDATE", "DELETE")),
+    *(
+        (f"{table}_no_{event.lower()}", table, event, None, f"{table} is append-only")
+        for table in APPEND_ONLY
+        for event in ("UPDATE", "DELETE")
+    ),
     ("billing_ledger_balanced", "billing_ledgertransaction", "INSERT", _UNBALANCED, "ledger entries do not sum to zero"),
     ("billing_ledger_sealed", "billing_ledgerentry", "INSERT", _SEALED, "the ledger transaction is complete"),
 )
@@ -35,9 +39,21 @@ def install_triggers(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> Non
     """Create all triggers, replacing those that are there. A refusal surfaces as IntegrityError."""
     remove_triggers(apps, schema_editor)
     for name, table, event, condition, message in _REFUSALS:
-        create = _create_on_postgresql if schema_editor.connection.vendor == "postgresql" else _create_on_sqlite
-        for statement in create(name, table, event, condition, message):
-            schema_editor.execute(statement)
+        _create(schema_editor, name, table, event, condition, message)
+
+
+def make_append_only(schema_editor: BaseDatabaseSchemaEditor, table: str) -> None:
+    """Have the database refuse to change or delete a table's rows, for tables of other packages too."""
+    for event in ("UPDATE", "DELETE"):
+        _create(schema_editor, f"{table}_no_{event.lower()}", table, event, None, f"{table} is append-only")
+
+
+def _create(  # noqa: PLR0913 (a trigger has that many parts)
+    schema_editor: BaseDatabaseSchemaEditor, name: str, table: str, event: str, condition: str | None, message: str
+) -> None:
+    create = _create_on_postgresql if schema_editor.connection.vendor == "postgresql" else _create_on_sqlite
+    for statement in create(name, table, event, condition, message):
+        schema_editor.execute(statement)
 
 
 def remove_triggers(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:  # noqa: ARG001 (RunPython's signature)
