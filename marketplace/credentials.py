@@ -12,16 +12,14 @@ from typing import Final
 
 from django.conf import settings
 
-from marketplace.errors import KeyMalformed, KeyMistyped
+from marketplace.errors import KeyMalformed, KeyMissing, KeyMistyped
 from marketplace.models import ApiKey
 
 _ALPHABET: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ALPHABET_SET: Final = frozenset(_ALPHABET)
 _RANDOM_LENGTH: Final = 32  # 190 bits.
 _CHECKSUM_LENGTH: Final = 6  # 62**6 > 2**32.
-_PREFIXES: Final = {
-    f"fb_{kind}_{mode}_": (ApiKey.Kind(kind), mode == "live") for kind in ApiKey.Kind.values for mode in ("live", "test")
-}
+_PREFIXES: Final = {f"fb_{kind}_{mode}_": (ApiKey.Kind(kind), mode == "live") for kind in ApiKey.Kind.values for mode in ("live", "test")}
 _PREFIX_LENGTH: Final = 11
 SECRET_LENGTH: Final = _PREFIX_LENGTH + _RANDOM_LENGTH + _CHECKSUM_LENGTH
 _PEPPER: Final = settings.KEY_PEPPER.encode()
@@ -40,6 +38,21 @@ def mint_secret(kind: ApiKey.Kind, *, livemode: bool) -> str:
     """Return a fresh key's text."""
     body = f"fb_{kind.value}_{'live' if livemode else 'test'}_" + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
     return body + checksum(body)
+
+
+def bearer_secret(header: str | None) -> str:
+    """Return the key inside an Authorization header; its form is not checked yet.
+
+    Raises:
+        KeyMissing: there is no such header.
+        KeyMalformed: it is not `Bearer <key>`.
+    """
+    if not header:
+        raise KeyMissing
+    scheme, _, secret = header.partition(" ")
+    if scheme.lower() != "bearer" or not secret:
+        raise KeyMalformed
+    return secret.strip()
 
 
 def check_form(secret: str) -> None:

@@ -189,6 +189,16 @@ class VersionInvalid(MarketplaceError):
     code = "version_invalid"
 
 
+class KeySettingInvalid(MarketplaceError):
+    """No key can have this setting. Nothing was made."""
+
+    code = "key_setting_invalid"
+
+    def __init__(self, detail: str, *, param: str) -> None:
+        super().__init__(detail)
+        self.param = param
+
+
 class KeyExpiryInPast(MarketplaceError):
     """A key's expiry must lie in the future."""
 

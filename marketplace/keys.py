@@ -1,8 +1,11 @@
 """The rules of API keys: issue, rotate, revoke, cap."""
 
-from collections.abc import Sequence
+import ipaddress
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 from django.conf import settings as site
 from django.db import transaction
@@ -11,11 +14,26 @@ from django.utils import timezone
 from marketplace import audit
 from marketplace.changes import key_changed
 from marketplace.credentials import check_form, digest, mint_secret
-from marketplace.errors import KeyExpiryInPast, KeyLimitReached, KeyUnknown
+from marketplace.errors import KeyExpiryInPast, KeyLimitReached, KeySettingInvalid, KeyUnknown, ScopeMissing
 from marketplace.models import ApiKey, Organization, User
 
 PLAYGROUND_MINUTES = 60
 ROTATION_GRACES = {"0": timedelta(0), "1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
+
+# What a restricted key may be given. A secret key has all of them, a management key all but predict.
+SCOPES: Final = (
+    "predict",
+    "models:read",
+    "keys:read",
+    "keys:write",
+    "organization:read",
+    "usage:read",
+    "requests:read",
+    "invoices:read",
+)
+_MODEL_PATH: Final = re.compile(r"[a-z0-9-]{1,40}/[a-z0-9-]{1,40}", re.ASCII)
+# Entries of an allow-list: each is looked at on every call.
+_MAX_LISTED: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +49,109 @@ class KeySettings:
     monthly_cap_nanos: int | None = None
     expires_at: datetime | None = None
 
+    @property
+    def rights(self) -> frozenset[str]:
+        """The scopes that such a key has in effect."""
+        if self.kind == ApiKey.Kind.RESTRICTED:
+            return frozenset(self.scopes)
+        return frozenset(SCOPES) - ({"predict"} if self.kind == ApiKey.Kind.MANAGEMENT else set())
+
+
+def settings_of(key: ApiKey) -> KeySettings:
+    """Return what a key may do."""
+    return KeySettings(
+        kind=ApiKey.Kind(key.kind),
+        livemode=key.livemode,
+        scopes=key.scopes,
+        allowed_models=key.allowed_models,
+        allowed_cidrs=key.allowed_cidrs,
+        rate_per_minute=key.rate_per_minute,
+        monthly_cap_nanos=key.monthly_cap_nanos,
+        expires_at=key.expires_at,
+    )
+
+
+def _check_settings(settings: KeySettings) -> None:
+    """Refuse settings that no key can have.
+
+    Raises:
+        KeySettingInvalid: naming the one at fault.
+        KeyExpiryInPast: it would have expired before it was made.
+    """
+    for param, detail in (*_scope_faults(settings), *_limit_faults(settings)):
+        raise KeySettingInvalid(detail, param=param)
+    if settings.expires_at and settings.expires_at <= timezone.now():
+        raise KeyExpiryInPast(expires_at=settings.expires_at)
+
+
+def _scope_faults(settings: KeySettings) -> Iterator[tuple[str, str]]:
+    if settings.kind == ApiKey.Kind.RESTRICTED:
+        if not settings.scopes:
+            yield "scopes", "A restricted key needs at least one scope."
+        for scope in settings.scopes:
+            if scope not in SCOPES:
+                yield "scopes", f"There is no scope {scope[:40]!r}."
+    elif settings.scopes:
+        yield "scopes", "Only a restricted key (rk) has scopes."
+
+
+def _limit_faults(settings: KeySettings) -> Iterator[tuple[str, str]]:
+    for param, listed in (("allowed_models", settings.allowed_models), ("allowed_cidrs", settings.allowed_cidrs)):
+        if len(listed) > _MAX_LISTED:
+            yield param, f"A key's list holds at most {_MAX_LISTED} entries."
+    for path in settings.allowed_models:
+        if not _MODEL_PATH.fullmatch(path):
+            yield "allowed_models", f"{path[:80]!r} is not of the form owner/model."
+    for cidr in settings.allowed_cidrs:
+        if not _is_network(cidr):
+            yield "allowed_cidrs", f"{cidr[:50]!r} is not a network such as 203.0.113.0/24."
+    if settings.rate_per_minute is not None and settings.rate_per_minute < 1:
+        yield "rate_per_minute", "A rate limit is at least 1 call per minute."
+
+
+def _is_network(cidr: str) -> bool:
+    try:
+        ipaddress.ip_network(cidr)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_delegation(settings: KeySettings, *, by: User | ApiKey | str) -> None:
+    """Refuse a key that hands on more than it has itself: whoever stole it would gain. People may.
+
+    Raises:
+        ScopeMissing: saying which right is missing.
+    """
+    if isinstance(by, ApiKey):
+        for gap in _delegation_gaps(settings, own=settings_of(by)):
+            raise ScopeMissing(gap)
+
+
+def _delegation_gaps(settings: KeySettings, *, own: KeySettings) -> Iterator[str]:
+    if settings.livemode and not own.livemode:
+        yield "A test key cannot make live keys."
+    for scope in sorted(settings.rights - own.rights):
+        yield f"This API key cannot hand on {scope!r}, which it does not have."
+    if own.allowed_models and not (settings.allowed_models and set(settings.allowed_models) <= set(own.allowed_models)):
+        yield "This API key can only hand on the models on its own list."
+    if own.allowed_cidrs and not (settings.allowed_cidrs and all(_is_within(cidr, own.allowed_cidrs) for cidr in settings.allowed_cidrs)):
+        yield "This API key can only hand on the networks on its own list."
+    if own.expires_at and not (settings.expires_at and settings.expires_at <= own.expires_at):
+        yield "This API key expires, so the keys it makes must expire no later."
+    if own.rate_per_minute and not (settings.rate_per_minute and settings.rate_per_minute <= own.rate_per_minute):
+        yield "This API key has a rate limit, so the keys it makes need one no higher."
+    # Each key has a cap of its own: ten keys made by a capped one could spend ten times its cap.
+    if own.monthly_cap_nanos is not None and settings.livemode and "predict" in settings.rights:
+        yield "This API key has a monthly cap, so it cannot make keys that spend."
+
+
+def _is_within(cidr: str, networks: Sequence[str]) -> bool:
+    inner = ipaddress.ip_network(cidr)
+    # Of another IP version means outside; `subnet_of` would raise.
+    outer = [network for network in map(ipaddress.ip_network, networks) if network.version == inner.version]
+    return any(inner.subnet_of(network) for network in outer)  # type: ignore[arg-type]  # One version, just compared.
+
 
 @transaction.atomic
 def issue_key(*, organization: Organization, name: str, settings: KeySettings, by: User | ApiKey | str) -> tuple[ApiKey, str]:
@@ -38,14 +159,15 @@ def issue_key(*, organization: Organization, name: str, settings: KeySettings, b
 
     Raises:
         KeyLimitReached: the organization already holds as many live keys as it may; nothing was made.
-        KeyExpiryInPast: it would have expired before it was made.
+        KeySettingInvalid, KeyExpiryInPast: no key can have these settings.
+        ScopeMissing: `by` is a key that has fewer rights itself.
     """
+    _check_settings(settings)
+    _check_delegation(settings, by=by)
     organization = Organization.objects.select_for_update().get(pk=organization.pk)  # One issue at a time.
     limit = site.MAX_KEYS
     if organization.keys.live().issued().count() >= limit:
         raise KeyLimitReached(limit=limit)
-    if settings.expires_at and settings.expires_at <= timezone.now():
-        raise KeyExpiryInPast(expires_at=settings.expires_at)
     key, secret = _create(organization, name=name, settings=settings, by=by)
     audit.record(organization, action="key.issued", target=key, by=by, details={"name": name, "livemode": settings.livemode})
     return key, secret
@@ -98,21 +220,14 @@ def rotate_key(key: ApiKey, *, grace: timedelta, by: User | ApiKey | str) -> tup
 
     Raises:
         KeyUnknown: the key was revoked or has expired; nothing was made.
+        ScopeMissing: `by` is a key that has fewer rights than the one it would learn.
     """
     key = ApiKey.objects.select_for_update().get(pk=key.pk)
     now = timezone.now()
     if key.revoked_at or (key.expires_at and key.expires_at <= now):
         raise KeyUnknown
-    settings = KeySettings(
-        kind=ApiKey.Kind(key.kind),
-        livemode=key.livemode,
-        scopes=key.scopes,
-        allowed_models=key.allowed_models,
-        allowed_cidrs=key.allowed_cidrs,
-        rate_per_minute=key.rate_per_minute,
-        monthly_cap_nanos=key.monthly_cap_nanos,
-        expires_at=key.expires_at,
-    )
+    settings = settings_of(key)
+    _check_delegation(settings, by=by)
     fresh, secret = _create(key.organization, name=key.name, settings=settings, by=by)
     if grace:
         key.expires_at = min(now + grace, key.expires_at or now + grace)
@@ -154,9 +269,27 @@ def revoke_leaked_key(secret: str) -> None:
 
 @transaction.atomic
 def set_monthly_cap(key: ApiKey, *, cap_nanos: int | None, by: User | ApiKey | str) -> None:
-    """Set or lift what a key may spend in a UTC month. Lowering it below what was spent stops the key."""
+    """Set or lift what a key may spend in a UTC month. Lowering it below what was spent stops the key.
+
+    Raises:
+        ScopeMissing: `by` is a capped key, which may lower caps but not raise or lift one.
+    """
     before = key.monthly_cap_nanos
+    if isinstance(by, ApiKey) and by.monthly_cap_nanos is not None:
+        is_lower = cap_nanos is not None and (before is None or cap_nanos <= before)
+        if not is_lower:
+            message = "This API key has a monthly cap itself, so it may only lower caps."
+            raise ScopeMissing(message)
     key.monthly_cap_nanos = cap_nanos
     key.save(update_fields=["monthly_cap_nanos"])
     key_changed(key)
     audit.record(key.organization, action="key.cap_set", target=key, by=by, details={"from_nanos": before, "to_nanos": cap_nanos})
+
+
+@transaction.atomic
+def rename_key(key: ApiKey, *, name: str, by: User | ApiKey | str) -> None:
+    """Give a key another name; what it may do stays as it is."""
+    before = key.name
+    key.name = name
+    key.save(update_fields=["name"])
+    audit.record(key.organization, action="key.renamed", target=key, by=by, details={"from": before, "to": name})

@@ -59,6 +59,7 @@ _TABLE: Final = (
     Problem("credit_pool_empty", 409, "Free credit used up", "The site's pool of free credit has too little left.", "Nothing was granted.", "Ask the operator of the site for credit."),
     Problem("period_not_over", 409, "Period not over", "The billing period has not ended, or calls of it may still settle.", "Nothing was billed.", "Try again an hour after the period's end."),
     Problem("key_expiry_in_past", 422, "Expiry in the past", "A key's expiry must lie in the future.", NOTHING, "Send a later time, in RFC 3339 with its offset."),
+    Problem("key_setting_invalid", 422, "Invalid key setting", "No key can have this setting: the detail says which, and why.", "Nothing was made.", "Correct the setting that errors[].param names."),
     Problem("rate_limited", 429, "Rate limit reached", "Too many calls in the last minute for this key or organization.", NOTHING, "Wait as Retry-After says. The RateLimit headers of every answer tell what is left."),
     Problem("too_many_at_once", 429, "Too many calls at once", "The organization has too many calls in flight.", NOTHING, "Wait for some to end, and send fewer at a time."),
     Problem("queue_full", 503, "Queue full", "More calls wait for this model than the site takes.", NOTHING, "Repeat after the time that Retry-After names."),

@@ -89,14 +89,17 @@ class Caller:
 def load_caller(digest: str) -> Caller | None:
     """Read a key from the database; None where there is none. Blocks on I/O."""
     key = ApiKey.objects.select_related("organization").filter(digest=digest).first()
-    if key is None:
-        return None
+    return caller_of(key) if key else None
+
+
+def caller_of(key: ApiKey) -> Caller:
+    """Return a key, read with its organization, as what it may do. Does no I/O."""
     organization = key.organization
     account_id: UUID = organization.account_id  # type: ignore[attr-defined]
     default_rate = settings.LIVE_KEY_RATE_PER_MINUTE if key.livemode else settings.TEST_KEY_RATE_PER_MINUTE
     return Caller(
         key_id=key.pk,
-        digest=digest,
+        digest=key.digest,
         organization_id=organization.pk,
         account_id=account_id,
         livemode=key.livemode,

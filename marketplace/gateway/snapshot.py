@@ -5,8 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
-from marketplace.credentials import check_form, digest
-from marketplace.errors import ControlDataStale, KeyMalformed, KeyMissing, KeyUnknown, ModelNotFound
+from marketplace.credentials import bearer_secret, check_form, digest
+from marketplace.errors import ControlDataStale, KeyUnknown, ModelNotFound
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.request import Request
 from marketplace.gateway.versions import ServedModel, ServedVersion
@@ -104,7 +104,7 @@ class Snapshot:
             OrganizationSuspended, AddressNotAllowed: 403.
             ControlDataStale: revocations may have been missed.
         """
-        secret = _bearer(request.header(b"authorization"))
+        secret = bearer_secret(request.header(b"authorization"))
         if not self.is_fresh():
             raise ControlDataStale
         check_form(secret)
@@ -125,12 +125,3 @@ class Snapshot:
         if model is None:
             raise ModelNotFound
         return model.choose(organization_id=caller.organization_id, number=number)
-
-
-def _bearer(header: str | None) -> str:
-    if not header:
-        raise KeyMissing
-    scheme, _, secret = header.partition(" ")
-    if scheme.lower() != "bearer" or not secret:
-        raise KeyMalformed
-    return secret.strip()
