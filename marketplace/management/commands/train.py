@@ -16,7 +16,7 @@ class Command(BaseCommand):
     """Train, export and measure one model of the starter catalogue."""
 
     help = "Train, export and measure a model of the starter catalogue (needs the train extra)."
-    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's own attribute; no database is needed
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Name the recipe and what of it may be changed."""
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("--epochs", type=int, help="the most epochs (default: the recipe's)")
         parser.add_argument("--quick", action="store_true", help="a small run that tests the recipe (needs --out)")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *_args: object, **options: Any) -> None:
         """Run the recipe and print a line for each thing done."""
         missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
         if missing:

@@ -1,0 +1,94 @@
+# Farebox from a fresh clone: `make run`. Needs make and Python 3.11 or newer, nothing else.
+# What pip installs is pinned with hashes in requirements/*.txt; where from is pip's own configuration.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check --require-hashes
+
+# A stamp is named for its requirements' checksum: it is made anew when they change, and only then.
+# dev.txt holds all of run.txt in the same versions, so the two share one environment.
+checksum = $(firstword $(shell cksum < requirements/$(1).txt))
+RUN_STAMP := $(VENV)/.run-$(call checksum,run)
+DEV_STAMP := $(VENV)/.dev-$(call checksum,dev)
+TRAIN_STAMP := $(VENV)/.train-$(call checksum,train)
+
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup test check format bench lock migrate-check clean
+
+help: ## Show what there is.
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+run: $(RUN_STAMP) ## Set up what is missing and serve the site: PORT=8000 HOST=127.0.0.1 make run
+	@exec $(PY) manage.py serve --setup
+
+setup: $(RUN_STAMP) ## Set up what is missing, without serving.
+	@$(PY) manage.py setup
+
+test: $(DEV_STAMP) $(if $(TRAIN),$(TRAIN_STAMP)) check ## Run make check and all tests; TRAIN=1 adds torch and the training tests.
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+check: $(DEV_STAMP) ## Check format, lint, types, imports, migrations and deployment settings.
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+	$(MAKE) --no-print-directory migrate-check
+	@# As deployed: over HTTPS, on PostgreSQL. Nothing is connected to or kept.
+	@VAR_DIR=$$(mktemp -d) && trap 'rm -rf "$$VAR_DIR"' EXIT && export VAR_DIR && \
+	SITE_URL=https://farebox.example DATABASE_URL=postgresql://farebox@farebox.example/farebox TRUSTED_PROXIES=10.0.0.1 \
+	$(PY) manage.py check --deploy --fail-level WARNING
+
+migrate-check: $(DEV_STAMP) ## Fail where a model has changed without its migration.
+	@VAR_DIR=$$(mktemp -d) && trap 'rm -rf "$$VAR_DIR"' EXIT && export VAR_DIR && $(PY) manage.py makemigrations --check --dry-run
+
+format: $(DEV_STAMP) ## Format the code and mend what can be mended by itself.
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+bench: $(DEV_STAMP) ## Measure the metered gateway against bare ONNX Runtime (about four minutes).
+	$(PY) tests/bench/run.py $(BENCH_ARGS)
+
+lock: $(DEV_STAMP) ## Write requirements/*.txt anew from pyproject.toml (needs uv). train.txt: see its first lines.
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		-o requirements/run.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		-c requirements/run.txt --extra dev --extra postgres --extra stripe -o requirements/dev.txt pyproject.toml
+
+clean: ## Remove the environment and the tools' caches. var/ is your data: remove it yourself.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
+
+$(PY):
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Farebox needs Python 3.11 or newer; python3 here is: $$(python3 --version 2>&1 || echo missing)." >&2; \
+		echo "Install one, or name it: make run PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+# Old stamps go first: an installation that was broken off must not look like a finished one.
+$(RUN_STAMP): | $(PY)
+	@echo "Installing requirements/run.txt into $(VENV) (the first time takes a minute or two)"
+	@rm -f $(VENV)/.run-*
+	@$(PIP_INSTALL) -r requirements/run.txt
+	@touch $@
+
+$(DEV_STAMP): | $(PY) $(RUN_STAMP)
+	@echo "Installing requirements/dev.txt into $(VENV)"
+	@rm -f $(VENV)/.dev-*
+	@$(PIP_INSTALL) --quiet -r requirements/dev.txt
+	@touch $@
+
+$(TRAIN_STAMP): | $(PY) $(DEV_STAMP)
+	@echo "Installing requirements/train.txt into $(VENV) (torch: about a minute)"
+	@rm -f $(VENV)/.train-*
+	@$(PIP_INSTALL) --quiet -r requirements/train.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""Commands of manage.py: each parses, calls one service and prints."""

@@ -1,0 +1,44 @@
+"""Which programs make up the site, and how each is started."""
+
+import os
+import sys
+
+from django.conf import settings
+
+from marketplace.supervisor import Program
+
+# Connections that may wait to be accepted, and how long calls in flight may take to end (s):
+# less than the supervisor's own patience, so that a stop is orderly.
+BACKLOG = 2048
+_DRAIN_S = 20
+
+
+def site_programs(*, listener_fd: int) -> list[Program]:
+    """Return the site's programs in the order in which they are stopped: the gateway drains first."""
+    python = [sys.executable, "-m"]
+    # Our own log goes by lines; checks ran when we started.
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "marketplace.settings",
+        "PYTHONUNBUFFERED": "1",
+        "CELERY_SKIP_CHECKS": "1",
+    }
+    gateway = [
+        *python, "uvicorn", "marketplace.asgi:application",
+        "--fd", str(listener_fd),
+        "--loop", "uvloop", "--http", "httptools", "--ws", "none", "--lifespan", "on",
+        "--backlog", str(BACKLOG),
+        "--timeout-graceful-shutdown", str(_DRAIN_S),
+        "--log-level", "warning", "--no-access-log", "--no-server-header",
+        # Whoever sends X-Forwarded-For is believed only if TRUSTED_PROXIES names them; uvicorn would believe any local one.
+        "--no-proxy-headers",
+    ]  # fmt: skip
+    celery = [*python, "celery", "--app", "marketplace.celery", "--quiet"]
+    # One process without children: the embedded site has little to do off the call. A larger one
+    # runs its own workers (docs/install.md).
+    worker = [*celery, "worker", "--pool", "solo", "--without-mingle", "--without-gossip", "--without-heartbeat", "--loglevel", "WARNING"]
+    beat = [*celery, "beat", "--schedule", str(settings.VAR_DIR / "celerybeat"), "--pidfile", "", "--loglevel", "WARNING"]
+    return [
+        Program(name="gateway", argv=gateway, environment=environment, inherited=[listener_fd]),
+        Program(name="beat", argv=beat, environment=environment),
+        Program(name="worker", argv=worker, environment=environment),
+    ]

@@ -1,0 +1,128 @@
+"""Fixtures for all tests, on a site of their own: nothing under var/ is read or written."""
+
+import atexit
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+# Before anything imports the settings: this session's database, secrets, mails and artifacts.
+_VAR_DIR = Path(tempfile.mkdtemp(prefix="farebox-tests-"))
+atexit.register(shutil.rmtree, _VAR_DIR, ignore_errors=True)
+for _name in ("DATABASE_URL", "SECRET_KEY", "KEY_PEPPER", "SITE_URL", "HOST", "PORT", "CELERY_BROKER_URL", "SMTP_HOST", "ARTIFACTS_DIR"):
+    os.environ.pop(_name, None)
+os.environ["VAR_DIR"] = str(_VAR_DIR)
+
+if TYPE_CHECKING:
+    from marketplace.models import ModelVersion, Organization, User
+
+_connect = socket.socket.connect
+_connect_ex = socket.socket.connect_ex
+
+
+def _check_loopback(address: Any) -> None:
+    """Let tests reach this machine only: a test that calls out would pass here and fail elsewhere."""
+    if not isinstance(address, tuple):  # A Unix socket's path.
+        return
+    host = str(address[0])
+    if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+        return
+    message = f"A test tried to reach {host}: only loopback is open."
+    raise PermissionError(message)
+
+
+def _guarded_connect(self: socket.socket, address: Any) -> None:
+    _check_loopback(address)
+    _connect(self, address)
+
+
+def _guarded_connect_ex(self: socket.socket, address: Any) -> int:
+    _check_loopback(address)
+    return _connect_ex(self, address)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loopback_only() -> Iterator[None]:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", _guarded_connect)
+    patch.setattr(socket.socket, "connect_ex", _guarded_connect_ex)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def _plain_site(settings: Any, tmp_path: Path) -> None:
+    """Give each test its own artifact store and mailbox, fast passwords, and pages without collected static files."""
+    settings.ARTIFACTS_DIR = tmp_path / "artifacts"
+    settings.MAIL_DIR = tmp_path / "mail"
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+
+
+@pytest.fixture
+def user(db: None) -> "User":
+    """A person whose e-mail address is verified, and who belongs to nothing yet."""
+    from allauth.account.models import EmailAddress
+
+    from marketplace.models import User
+
+    person = User.objects.create_user("ada@example.com", "correct horse battery")
+    EmailAddress.objects.create(user=person, email=person.email, verified=True, primary=True)
+    return person
+
+
+@pytest.fixture
+def operator(db: None) -> "User":
+    """A person who runs the site."""
+    from marketplace.models import User
+
+    return User.objects.create_superuser("operator@example.com", "correct horse battery")
+
+
+@pytest.fixture
+def organization(user: "User") -> "Organization":
+    """The organization that `user` owns, without credit."""
+    from marketplace.tenants import found_organization
+
+    return found_organization(name="Acme", slug="acme", owner=user, by=user)
+
+
+@pytest.fixture
+def other_organization(db: None) -> "Organization":
+    """Somebody else's organization, with an owner of its own."""
+    from marketplace.models import User
+    from marketplace.tenants import found_organization
+
+    stranger = User.objects.create_user("mallory@example.com", "correct horse battery")
+    return found_organization(name="Other", slug="other", owner=stranger, by=stranger)
+
+
+@pytest.fixture
+def live_key(organization: "Organization") -> str:
+    """The secret of a live key of `organization`."""
+    from marketplace.keys import KeySettings, issue_key
+
+    return issue_key(organization=organization, name="Live", settings=KeySettings(), by="test")[1]
+
+
+@pytest.fixture
+def sentiment(db: None) -> "ModelVersion":
+    """The starter model, published by the organization `farebox` at 200 nanos per token."""
+    from django.conf import settings as site
+
+    from marketplace.publishing import list_model, publish_version
+    from marketplace.tenants import found_organization
+
+    source = site.STARTER_DIR / "sentiment"
+    house = found_organization(name="Farebox", slug="farebox", owner=None, by="test")
+    model = list_model(owner=house, name="sentiment", source=source, public=True, by="test")
+    return publish_version(model=model, source=source, unit="token", unit_nanos=200, by="test")
