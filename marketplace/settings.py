@@ -20,8 +20,12 @@ VAR_DIR: Final = Path(env_str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve
 
 # ---------------------------------------------------------------- Site
 
+# Where `manage.py serve` listens. HOST=0.0.0.0 takes calls from other machines: then set SITE_URL,
+# too, and put a proxy that speaks HTTPS in front.
+HOST: Final = env_str("HOST", default="127.0.0.1")
+PORT: Final = env_int("PORT", default=8000, minimum=1, maximum=65535)
 # The address people reach the site under; links in mails, errors and snippets start with it.
-SITE_URL: Final = env_str("SITE_URL", default=f"http://127.0.0.1:{env_int('PORT', default=8000, minimum=1, maximum=65535)}").rstrip("/")
+SITE_URL: Final = env_str("SITE_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
 SITE_IS_HTTPS: Final = SITE_URL.startswith("https://")
 SECRET_KEY = env_secret("SECRET_KEY", file=VAR_DIR / "secrets" / "secret_key")
 DEBUG = env_bool("DEBUG", default=False)
