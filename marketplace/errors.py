@@ -189,6 +189,12 @@ class VersionInvalid(MarketplaceError):
     code = "version_invalid"
 
 
+class KeyNotLive(MarketplaceError):
+    """The key was revoked or has expired, so there is nothing to rotate. Nothing was made."""
+
+    code = "key_not_live"
+
+
 class KeySettingInvalid(MarketplaceError):
     """No key can have this setting. Nothing was made."""
 

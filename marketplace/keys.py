@@ -14,7 +14,7 @@ from django.utils import timezone
 from marketplace import audit
 from marketplace.changes import key_changed
 from marketplace.credentials import check_form, digest, mint_secret
-from marketplace.errors import KeyExpiryInPast, KeyLimitReached, KeySettingInvalid, KeyUnknown, ScopeMissing
+from marketplace.errors import KeyExpiryInPast, KeyLimitReached, KeyNotLive, KeySettingInvalid, KeyUnknown, ScopeMissing
 from marketplace.models import ApiKey, Organization, User
 
 PLAYGROUND_MINUTES = 60
@@ -219,13 +219,13 @@ def rotate_key(key: ApiKey, *, grace: timedelta, by: User | ApiKey | str) -> tup
     """Replace a key: return a new one with the same settings; the old one works for `grace` longer.
 
     Raises:
-        KeyUnknown: the key was revoked or has expired; nothing was made.
+        KeyNotLive: the key was revoked or has expired; nothing was made.
         ScopeMissing: `by` is a key that has fewer rights than the one it would learn.
     """
     key = ApiKey.objects.select_for_update().get(pk=key.pk)
     now = timezone.now()
     if key.revoked_at or (key.expires_at and key.expires_at <= now):
-        raise KeyUnknown
+        raise KeyNotLive
     settings = settings_of(key)
     _check_delegation(settings, by=by)
     fresh, secret = _create(key.organization, name=key.name, settings=settings, by=by)

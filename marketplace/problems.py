@@ -46,6 +46,7 @@ _TABLE: Final = (
     Problem("method_not_allowed", 405, "Method not allowed", "The address exists, but does not take this method.", NOTHING, "Use a method that the Allow header names."),
     Problem("idempotency_in_progress", 409, "Still running", "The first request with this Idempotency-Key has not ended yet.", "The first request is charged once, if it is answered. This one is not.", "Wait as Retry-After says, and repeat the request: you get the first one's reply."),
     Problem("key_limit_reached", 409, "Too many keys", "The organization already holds as many live keys as it may.", NOTHING, "Revoke a key that is no longer used."),
+    Problem("key_not_live", 409, "Key no longer live", "The key was revoked or has expired, so it cannot be rotated.", "Nothing was made.", "Make a new key."),
     Problem("body_too_large", 413, "Body too large", "The request's body is larger than the site reads.", NOTHING, "Send fewer or shorter examples in one call."),
     Problem("body_incomplete", 400, "Body incomplete", "The connection ended before the whole body had come.", NOTHING, "Send it again."),
     Problem("request_malformed", 400, "Malformed request", "The body is not JSON of the form that the address takes: the detail says where.", NOTHING, "Correct the request. Unknown and repeated fields, NaN and Infinity are refused."),
