@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from typing import ClassVar
-from uuid import UUID
 
 
 class BillingError(Exception):
@@ -62,26 +61,6 @@ class ProcessFenced(StorageUnavailable):
     """This process was taken for dead and its leases were given back, so it may not charge for the call."""
 
 
-class HoldTooSmall(BillingError):
-    """The call used more than was held for it. A mistake of ours: nothing was charged."""
-
-    code = "hold_too_small"
-
-    def __init__(self, *, held_nanos: int, charge_nanos: int) -> None:
-        super().__init__(f"The charge of {charge_nanos} nanos is above the {held_nanos} held.")
-        self.held_nanos, self.charge_nanos = held_nanos, charge_nanos
-
-
-class UsageEventNotFound(BillingError):
-    """There is no such usage event."""
-
-    code = "usage_event_not_found"
-
-    def __init__(self, *, event_id: UUID) -> None:
-        super().__init__(f"There is no usage event {event_id}.")
-        self.event_id = event_id
-
-
 class CreditPoolEmpty(BillingError):
     """The pool of free credit has too little left. Nothing was granted."""
 
@@ -100,12 +79,6 @@ class GrantConflict(BillingError):
     def __init__(self, *, reference: str) -> None:
         super().__init__(f"The reference {reference!r} belongs to another grant.")
         self.reference = reference
-
-
-class LedgerUnbalanced(BillingError):
-    """The entries do not sum to zero. Nothing was posted."""
-
-    code = "ledger_unbalanced"
 
 
 class PeriodNotOver(BillingError):

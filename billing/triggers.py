@@ -48,9 +48,7 @@ def make_append_only(schema_editor: BaseDatabaseSchemaEditor, table: str) -> Non
         _create(schema_editor, f"{table}_no_{event.lower()}", table, event, None, f"{table} is append-only")
 
 
-def _create(  # noqa: PLR0913 (a trigger has that many parts)
-    schema_editor: BaseDatabaseSchemaEditor, name: str, table: str, event: str, condition: str | None, message: str
-) -> None:
+def _create(schema_editor: BaseDatabaseSchemaEditor, name: str, table: str, event: str, condition: str | None, message: str) -> None:  # noqa: PLR0917 (one trigger, spread out)
     create = _create_on_postgresql if schema_editor.connection.vendor == "postgresql" else _create_on_sqlite
     for statement in create(name, table, event, condition, message):
         schema_editor.execute(statement)

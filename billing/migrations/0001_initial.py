@@ -7,313 +7,423 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Account',
+            name="Account",
             fields=[
-                ('id', models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=120)),
-                ('currency', models.CharField(default='usd', max_length=3)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('suspended_at', models.DateTimeField(blank=True, null=True)),
+                ("id", models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=120)),
+                ("currency", models.CharField(default="usd", max_length=3)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("suspended_at", models.DateTimeField(blank=True, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='LedgerTransaction',
+            name="LedgerTransaction",
             fields=[
-                ('id', models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('kind', models.CharField(max_length=20)),
-                ('reference', models.CharField(max_length=200, unique=True)),
-                ('by', models.CharField(max_length=120)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ("id", models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("kind", models.CharField(max_length=20)),
+                ("reference", models.CharField(max_length=200, unique=True)),
+                ("by", models.CharField(max_length=120)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Budget',
+            name="Budget",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('subject', models.CharField(max_length=80)),
-                ('interval', models.CharField(choices=[('total', 'Total'), ('month', 'Month')], max_length=10)),
-                ('starts_at', models.DateTimeField()),
-                ('ends_at', models.DateTimeField(blank=True, null=True)),
-                ('limit_nanos', models.BigIntegerField()),
-                ('spent_nanos', models.BigIntegerField(default=0)),
-                ('leased_nanos', models.BigIntegerField(default=0)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='budgets', to='billing.account')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("subject", models.CharField(max_length=80)),
+                ("interval", models.CharField(choices=[("total", "Total"), ("month", "Month")], max_length=10)),
+                ("starts_at", models.DateTimeField()),
+                ("ends_at", models.DateTimeField(blank=True, null=True)),
+                ("limit_nanos", models.BigIntegerField()),
+                ("spent_nanos", models.BigIntegerField(default=0)),
+                ("leased_nanos", models.BigIntegerField(default=0)),
+                ("account", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="budgets", to="billing.account")),
             ],
         ),
         migrations.CreateModel(
-            name='CreditPool',
+            name="CreditPool",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=40, unique=True)),
-                ('limit_nanos', models.BigIntegerField()),
-                ('granted_nanos', models.BigIntegerField(default=0)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=40, unique=True)),
+                ("limit_nanos", models.BigIntegerField()),
+                ("granted_nanos", models.BigIntegerField(default=0)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('granted_nanos__gte', 0)), name='pool_granted_not_negative'), models.CheckConstraint(condition=models.Q(('granted_nanos__lte', models.F('limit_nanos'))), name='pool_never_overdrawn')],
+                "constraints": [
+                    models.CheckConstraint(condition=models.Q(("granted_nanos__gte", 0)), name="pool_granted_not_negative"),
+                    models.CheckConstraint(
+                        condition=models.Q(("granted_nanos__lte", models.F("limit_nanos"))), name="pool_never_overdrawn"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='GatewayProcess',
+            name="GatewayProcess",
             fields=[
-                ('id', models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('started_at', models.DateTimeField()),
-                ('heartbeat_at', models.DateTimeField()),
-                ('commit_seq', models.BigIntegerField(default=0)),
-                ('delivered_seq', models.BigIntegerField(default=0)),
-                ('closed_at', models.DateTimeField(blank=True, null=True)),
-                ('reclaimed_at', models.DateTimeField(blank=True, null=True)),
+                ("id", models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("started_at", models.DateTimeField()),
+                ("heartbeat_at", models.DateTimeField()),
+                ("commit_seq", models.BigIntegerField(default=0)),
+                ("delivered_seq", models.BigIntegerField(default=0)),
+                ("closed_at", models.DateTimeField(blank=True, null=True)),
+                ("reclaimed_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('reclaimed_at__isnull', True)), fields=['heartbeat_at'], name='process_unreclaimed')],
+                "indexes": [
+                    models.Index(condition=models.Q(("reclaimed_at__isnull", True)), fields=["started_at"], name="process_unreclaimed")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Invoice',
+            name="Invoice",
             fields=[
-                ('id', models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('number', models.CharField(max_length=40, unique=True)),
-                ('starts_at', models.DateTimeField()),
-                ('ends_at', models.DateTimeField()),
-                ('currency', models.CharField(max_length=3)),
-                ('carried_in_nanos', models.BigIntegerField(default=0)),
-                ('carried_in_cents', models.BigIntegerField(default=0)),
-                ('carried_out_nanos', models.BigIntegerField(default=0)),
-                ('total_cents', models.BigIntegerField()),
-                ('status', models.CharField(choices=[('closed', 'Closed')], default='closed', max_length=10)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('account', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='invoices', to='billing.account')),
+                ("id", models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("number", models.CharField(max_length=40, unique=True)),
+                ("starts_at", models.DateTimeField()),
+                ("ends_at", models.DateTimeField()),
+                ("currency", models.CharField(max_length=3)),
+                ("carried_in_nanos", models.BigIntegerField(default=0)),
+                ("carried_in_cents", models.BigIntegerField(default=0)),
+                ("carried_out_nanos", models.BigIntegerField(default=0)),
+                ("total_cents", models.BigIntegerField()),
+                ("status", models.CharField(choices=[("closed", "Closed")], default="closed", max_length=10)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="invoices", to="billing.account"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-starts_at'],
+                "ordering": ["-starts_at"],
             },
         ),
         migrations.CreateModel(
-            name='Lease',
+            name="Lease",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('amount_nanos', models.BigIntegerField()),
-                ('budget', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='leases', to='billing.budget')),
-                ('process', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='leases', to='billing.gatewayprocess')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("amount_nanos", models.BigIntegerField()),
+                (
+                    "budget",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="leases", to="billing.budget"
+                    ),
+                ),
+                (
+                    "process",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="leases", to="billing.gatewayprocess"),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='LedgerAccount',
+            name="LedgerAccount",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=120, unique=True)),
-                ('currency', models.CharField(default='usd', max_length=3)),
-                ('account', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='ledger_accounts', to='billing.account')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=120, unique=True)),
+                ("currency", models.CharField(default="usd", max_length=3)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="ledger_accounts",
+                        to="billing.account",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='LedgerEntry',
+            name="LedgerEntry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('amount_nanos', models.BigIntegerField()),
-                ('ledger_account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='entries', to='billing.ledgeraccount')),
-                ('transaction', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='entries', to='billing.ledgertransaction')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("amount_nanos", models.BigIntegerField()),
+                (
+                    "ledger_account",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="entries", to="billing.ledgeraccount"),
+                ),
+                (
+                    "transaction",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="entries", to="billing.ledgertransaction"),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='CreditGrant',
+            name="CreditGrant",
             fields=[
-                ('id', models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('amount_nanos', models.BigIntegerField()),
-                ('kind', models.CharField(choices=[('free', 'Free'), ('operator', 'Operator')], max_length=10)),
-                ('reference', models.CharField(max_length=200, unique=True)),
-                ('by', models.CharField(max_length=120)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='credit_grants', to='billing.account')),
-                ('transaction', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.ledgertransaction')),
+                ("id", models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("amount_nanos", models.BigIntegerField()),
+                ("kind", models.CharField(choices=[("free", "Free"), ("operator", "Operator")], max_length=10)),
+                ("reference", models.CharField(max_length=200, unique=True)),
+                ("by", models.CharField(max_length=120)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "account",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="credit_grants", to="billing.account"),
+                ),
+                (
+                    "transaction",
+                    models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name="+", to="billing.ledgertransaction"),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Price',
+            name="Price",
             fields=[
-                ('id', models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('sku', models.CharField(max_length=120)),
-                ('unit', models.CharField(choices=[('call', 'Call'), ('token', 'Token'), ('row', 'Row')], max_length=10)),
-                ('unit_nanos', models.BigIntegerField()),
-                ('currency', models.CharField(default='usd', max_length=3)),
-                ('effective_from', models.DateTimeField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ("id", models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("sku", models.CharField(max_length=120)),
+                ("unit", models.CharField(choices=[("call", "Call"), ("token", "Token"), ("row", "Row")], max_length=10)),
+                ("unit_nanos", models.BigIntegerField()),
+                ("currency", models.CharField(default="usd", max_length=3)),
+                ("effective_from", models.DateTimeField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('sku', 'currency', 'effective_from'), name='price_once_per_moment'), models.CheckConstraint(condition=models.Q(('unit_nanos__gte', 0)), name='price_not_negative'), models.CheckConstraint(condition=models.Q(('unit__in', ['call', 'token', 'row'])), name='price_unit_known')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("sku", "currency", "effective_from"), name="price_once_per_moment"),
+                    models.CheckConstraint(condition=models.Q(("unit_nanos__gte", 0)), name="price_not_negative"),
+                    models.CheckConstraint(condition=models.Q(("unit__in", ["call", "token", "row"])), name="price_unit_known"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='InvoiceLine',
+            name="InvoiceLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sku', models.CharField(max_length=120)),
-                ('unit', models.CharField(max_length=10)),
-                ('events', models.BigIntegerField()),
-                ('units', models.BigIntegerField()),
-                ('charge_nanos', models.BigIntegerField()),
-                ('amount_cents', models.BigIntegerField()),
-                ('remainder_nanos', models.BigIntegerField()),
-                ('invoice', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='billing.invoice')),
-                ('price', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.price')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("sku", models.CharField(max_length=120)),
+                ("unit", models.CharField(max_length=10)),
+                ("events", models.BigIntegerField()),
+                ("units", models.BigIntegerField()),
+                ("charge_nanos", models.BigIntegerField()),
+                ("amount_cents", models.BigIntegerField()),
+                ("remainder_nanos", models.BigIntegerField()),
+                ("invoice", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="lines", to="billing.invoice")),
+                ("price", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="+", to="billing.price")),
             ],
         ),
         migrations.CreateModel(
-            name='UsageEvent',
+            name="UsageEvent",
             fields=[
-                ('id', models.UUIDField(primary_key=True, serialize=False)),
-                ('sku', models.CharField(max_length=120)),
-                ('unit', models.CharField(max_length=10)),
-                ('units', models.BigIntegerField()),
-                ('charge_nanos', models.BigIntegerField()),
-                ('livemode', models.BooleanField()),
-                ('source', models.CharField(max_length=80)),
-                ('budgets', models.CharField(blank=True, max_length=120)),
-                ('seq', models.BigIntegerField()),
-                ('replayable', models.BooleanField()),
-                ('occurred_at', models.DateTimeField()),
-                ('account', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='usage_events', to='billing.account')),
-                ('price', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.price')),
-                ('process', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.gatewayprocess')),
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
+                ("sku", models.CharField(max_length=120)),
+                ("unit", models.CharField(max_length=10)),
+                ("units", models.BigIntegerField()),
+                ("charge_nanos", models.BigIntegerField()),
+                ("livemode", models.BooleanField()),
+                ("source", models.CharField(max_length=80)),
+                ("budgets", models.CharField(blank=True, max_length=120)),
+                ("seq", models.BigIntegerField()),
+                ("replayable", models.BooleanField()),
+                ("occurred_at", models.DateTimeField()),
+                (
+                    "account",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="usage_events", to="billing.account"
+                    ),
+                ),
+                (
+                    "price",
+                    models.ForeignKey(
+                        db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="billing.price"
+                    ),
+                ),
+                (
+                    "process",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="billing.gatewayprocess"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='UsageRefund',
+            name="UsageRefund",
             fields=[
-                ('id', models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('charge_nanos', models.BigIntegerField()),
-                ('reason', models.CharField(max_length=200)),
-                ('by', models.CharField(max_length=120)),
-                ('booked_at', models.DateTimeField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('account', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='usage_refunds', to='billing.account')),
-                ('event', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='refund', to='billing.usageevent')),
+                ("id", models.UUIDField(default=billing.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ("charge_nanos", models.BigIntegerField()),
+                ("reason", models.CharField(max_length=200)),
+                ("by", models.CharField(max_length=120)),
+                ("booked_at", models.DateTimeField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="usage_refunds", to="billing.account"
+                    ),
+                ),
+                (
+                    "event",
+                    models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name="refund", to="billing.usageevent"),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='UsageRollup',
+            name="UsageRollup",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sku', models.CharField(max_length=120)),
-                ('unit', models.CharField(max_length=10)),
-                ('livemode', models.BooleanField()),
-                ('source', models.CharField(max_length=80)),
-                ('hour', models.DateTimeField()),
-                ('events', models.BigIntegerField()),
-                ('units', models.BigIntegerField()),
-                ('charge_nanos', models.BigIntegerField()),
-                ('refunded_events', models.BigIntegerField(default=0)),
-                ('refunded_units', models.BigIntegerField(default=0)),
-                ('refunded_nanos', models.BigIntegerField(default=0)),
-                ('account', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='usage_rollups', to='billing.account')),
-                ('price', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.price')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("sku", models.CharField(max_length=120)),
+                ("unit", models.CharField(max_length=10)),
+                ("livemode", models.BooleanField()),
+                ("source", models.CharField(max_length=80)),
+                ("hour", models.DateTimeField()),
+                ("events", models.BigIntegerField()),
+                ("units", models.BigIntegerField()),
+                ("charge_nanos", models.BigIntegerField()),
+                ("refunded_events", models.BigIntegerField(default=0)),
+                ("refunded_units", models.BigIntegerField(default=0)),
+                ("refunded_nanos", models.BigIntegerField(default=0)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="usage_rollups", to="billing.account"
+                    ),
+                ),
+                (
+                    "price",
+                    models.ForeignKey(
+                        db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="billing.price"
+                    ),
+                ),
             ],
         ),
         migrations.AddConstraint(
-            model_name='budget',
-            constraint=models.UniqueConstraint(fields=('account', 'subject', 'starts_at'), name='budget_once_per_period'),
+            model_name="budget",
+            constraint=models.UniqueConstraint(fields=("account", "subject", "starts_at"), name="budget_once_per_period"),
         ),
         migrations.AddConstraint(
-            model_name='budget',
-            constraint=models.CheckConstraint(condition=models.Q(('limit_nanos__gte', 0)), name='budget_limit_not_negative'),
+            model_name="budget",
+            constraint=models.CheckConstraint(condition=models.Q(("limit_nanos__gte", 0)), name="budget_limit_not_negative"),
         ),
         migrations.AddConstraint(
-            model_name='budget',
-            constraint=models.CheckConstraint(condition=models.Q(('spent_nanos__gte', 0)), name='budget_spent_not_negative'),
+            model_name="budget",
+            constraint=models.CheckConstraint(condition=models.Q(("spent_nanos__gte", 0)), name="budget_spent_not_negative"),
         ),
         migrations.AddConstraint(
-            model_name='budget',
-            constraint=models.CheckConstraint(condition=models.Q(('leased_nanos__gte', 0)), name='budget_leased_not_negative'),
+            model_name="budget",
+            constraint=models.CheckConstraint(condition=models.Q(("leased_nanos__gte", 0)), name="budget_leased_not_negative"),
         ),
         migrations.AddConstraint(
-            model_name='budget',
-            constraint=models.CheckConstraint(condition=models.Q(('ends_at__isnull', True), ('ends_at__gt', models.F('starts_at')), _connector='OR'), name='budget_ends_after_start'),
+            model_name="budget",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("ends_at__isnull", True), ("ends_at__gt", models.F("starts_at")), _connector="OR"),
+                name="budget_ends_after_start",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='invoice',
-            constraint=models.UniqueConstraint(fields=('account', 'starts_at'), name='invoice_once_per_period'),
+            model_name="invoice",
+            constraint=models.UniqueConstraint(fields=("account", "starts_at"), name="invoice_once_per_period"),
         ),
         migrations.AddConstraint(
-            model_name='invoice',
-            constraint=models.CheckConstraint(condition=models.Q(('ends_at__gt', models.F('starts_at'))), name='invoice_ends_after_start'),
+            model_name="invoice",
+            constraint=models.CheckConstraint(condition=models.Q(("ends_at__gt", models.F("starts_at"))), name="invoice_ends_after_start"),
         ),
         migrations.AddConstraint(
-            model_name='lease',
-            constraint=models.UniqueConstraint(fields=('budget', 'process'), name='lease_once_per_process'),
+            model_name="lease",
+            constraint=models.UniqueConstraint(fields=("budget", "process"), name="lease_once_per_process"),
         ),
         migrations.AddConstraint(
-            model_name='lease',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nanos__gte', 0)), name='lease_not_negative'),
+            model_name="lease",
+            constraint=models.CheckConstraint(condition=models.Q(("amount_nanos__gte", 0)), name="lease_not_negative"),
         ),
         migrations.AddConstraint(
-            model_name='ledgerentry',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nanos', 0), _negated=True), name='entry_not_zero'),
+            model_name="ledgerentry",
+            constraint=models.CheckConstraint(condition=models.Q(("amount_nanos", 0), _negated=True), name="entry_not_zero"),
         ),
         migrations.AddConstraint(
-            model_name='creditgrant',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nanos__gt', 0)), name='grant_positive'),
+            model_name="creditgrant",
+            constraint=models.CheckConstraint(condition=models.Q(("amount_nanos__gt", 0)), name="grant_positive"),
         ),
         migrations.AddConstraint(
-            model_name='invoiceline',
-            constraint=models.UniqueConstraint(fields=('invoice', 'sku', 'price'), name='line_once_per_price'),
+            model_name="invoiceline",
+            constraint=models.UniqueConstraint(fields=("invoice", "sku", "price"), name="line_once_per_price"),
         ),
         migrations.AddConstraint(
-            model_name='invoiceline',
-            constraint=models.CheckConstraint(condition=models.Q(('charge_nanos', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('amount_cents'), '*', models.Value(10000000)), '+', models.F('remainder_nanos')))), name='line_loses_nothing'),
+            model_name="invoiceline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "charge_nanos",
+                        django.db.models.expressions.CombinedExpression(
+                            django.db.models.expressions.CombinedExpression(models.F("amount_cents"), "*", models.Value(10000000)),
+                            "+",
+                            models.F("remainder_nanos"),
+                        ),
+                    )
+                ),
+                name="line_loses_nothing",
+            ),
         ),
         migrations.AddIndex(
-            model_name='usageevent',
-            index=models.Index(fields=['account', 'sku', 'occurred_at'], name='usage_by_sku'),
+            model_name="usageevent",
+            index=models.Index(fields=["account", "sku", "occurred_at"], name="usage_by_sku"),
         ),
         migrations.AddIndex(
-            model_name='usageevent',
-            index=models.Index(fields=['account', 'occurred_at'], name='usage_by_time'),
+            model_name="usageevent",
+            index=models.Index(fields=["account", "occurred_at"], name="usage_by_time"),
         ),
         migrations.AddConstraint(
-            model_name='usageevent',
-            constraint=models.UniqueConstraint(fields=('process', 'seq'), name='usage_seq_once_per_process'),
+            model_name="usageevent",
+            constraint=models.UniqueConstraint(fields=("process", "seq"), name="usage_seq_once_per_process"),
         ),
         migrations.AddConstraint(
-            model_name='usageevent',
-            constraint=models.CheckConstraint(condition=models.Q(('units__gt', 0)), name='usage_units_positive'),
+            model_name="usageevent",
+            constraint=models.CheckConstraint(condition=models.Q(("units__gt", 0)), name="usage_units_positive"),
         ),
         migrations.AddConstraint(
-            model_name='usageevent',
-            constraint=models.CheckConstraint(condition=models.Q(('charge_nanos__gte', 0)), name='usage_charge_not_negative'),
+            model_name="usageevent",
+            constraint=models.CheckConstraint(condition=models.Q(("charge_nanos__gte", 0)), name="usage_charge_not_negative"),
         ),
         migrations.AddConstraint(
-            model_name='usageevent',
-            constraint=models.CheckConstraint(condition=models.Q(('price__isnull', False), ('charge_nanos', 0), _connector='OR'), name='usage_charge_has_price'),
+            model_name="usageevent",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("price__isnull", False), ("charge_nanos", 0), _connector="OR"), name="usage_charge_has_price"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='usageevent',
-            constraint=models.CheckConstraint(condition=models.Q(('livemode', True), ('charge_nanos', 0), _connector='OR'), name='usage_test_is_free'),
+            model_name="usageevent",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("livemode", True), ("charge_nanos", 0), _connector="OR"), name="usage_test_is_free"
+            ),
         ),
         migrations.AddIndex(
-            model_name='usagerefund',
-            index=models.Index(fields=['account', 'booked_at'], name='refund_by_booking'),
+            model_name="usagerefund",
+            index=models.Index(fields=["account", "booked_at"], name="refund_by_booking"),
         ),
         migrations.AddConstraint(
-            model_name='usagerefund',
-            constraint=models.CheckConstraint(condition=models.Q(('charge_nanos__gte', 0)), name='refund_not_negative'),
+            model_name="usagerefund",
+            constraint=models.CheckConstraint(condition=models.Q(("charge_nanos__gte", 0)), name="refund_not_negative"),
         ),
         migrations.AddConstraint(
-            model_name='usagerollup',
-            constraint=models.UniqueConstraint(condition=models.Q(('price__isnull', False)), fields=('account', 'hour', 'sku', 'unit', 'source', 'livemode', 'price'), name='rollup_once_priced'),
+            model_name="usagerollup",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("price__isnull", False)),
+                fields=("account", "hour", "sku", "unit", "source", "livemode", "price"),
+                name="rollup_once_priced",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='usagerollup',
-            constraint=models.UniqueConstraint(condition=models.Q(('price__isnull', True)), fields=('account', 'hour', 'sku', 'unit', 'source', 'livemode'), name='rollup_once_free'),
+            model_name="usagerollup",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("price__isnull", True)),
+                fields=("account", "hour", "sku", "unit", "source", "livemode"),
+                name="rollup_once_free",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='usagerollup',
-            constraint=models.CheckConstraint(condition=models.Q(('refunded_events__lte', models.F('events')), ('refunded_nanos__lte', models.F('charge_nanos')), ('refunded_units__lte', models.F('units'))), name='rollup_refunds_at_most_all'),
+            model_name="usagerollup",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("refunded_events__lte", models.F("events")),
+                    ("refunded_nanos__lte", models.F("charge_nanos")),
+                    ("refunded_units__lte", models.F("units")),
+                ),
+                name="rollup_refunds_at_most_all",
+            ),
         ),
     ]

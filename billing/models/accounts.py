@@ -13,7 +13,7 @@ class Account(models.Model):
     name = models.CharField(max_length=120)
     currency = models.CharField(max_length=3, default=CURRENCY)
     created_at = models.DateTimeField(auto_now_add=True)
-    suspended_at = models.DateTimeField(null=True, blank=True)  # No new lease is given while set.
+    suspended_at = models.DateTimeField(null=True, blank=True)  # Set by the operator; the door refuses its callers.
 
     def __str__(self) -> str:
         return self.name

@@ -84,7 +84,11 @@ class UsageRollup(models.Model):
                 name="rollup_once_free",
             ),
             models.CheckConstraint(
-                condition=Q(refunded_events__lte=F("events"), refunded_units__lte=F("units"), refunded_nanos__lte=F("charge_nanos")),
+                condition=Q(
+                    refunded_events__lte=F("events"),
+                    refunded_units__lte=F("units"),
+                    refunded_nanos__lte=F("charge_nanos"),
+                ),
                 name="rollup_refunds_at_most_all",
             ),
         ]

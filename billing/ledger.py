@@ -1,0 +1,179 @@
+"""Accounts and their credit. Money moves by double entry; each movement is posted once.
+
+Ledger accounts: `credit:<account id>` is what an account may still spend, less what is not yet
+invoiced; `promotion` and `operator` are where grants come from; `revenue` is where closed
+invoices go.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Sum
+
+from billing.errors import CreditPoolEmpty, GrantConflict
+from billing.ids import uuid7
+from billing.models import Account, Budget, CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
+from billing.money import CURRENCY, MAX_AMOUNT, Nanos
+from billing.periods import EPOCH
+
+# The subject of the budget that is an account's whole credit.
+ACCOUNT_SUBJECT: Final = "account"
+REVENUE: Final = "revenue"
+_FUNDS: Final = {CreditGrant.Kind.FREE: "promotion", CreditGrant.Kind.OPERATOR: "operator"}
+_FREE_POOL: Final = "free"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """An account's credit, in nanos."""
+
+    granted: Nanos
+    spent: Nanos  # Settled and not refunded.
+    held: Nanos  # Leased to gateways: for running calls, and for those to come in the next second.
+    available: Nanos  # What could be leased now.
+
+
+@transaction.atomic
+def open_account(*, name: str, currency: str = CURRENCY) -> Account:
+    """Create an account with an empty budget: it can pay once it was granted credit."""
+    account = Account.objects.create(name=name, currency=currency)
+    Budget.objects.create(account=account, subject=ACCOUNT_SUBJECT, interval=Budget.Interval.TOTAL, starts_at=EPOCH, limit_nanos=0)
+    return account
+
+
+def grant_credit(account: Account, amount_nanos: Nanos, *, kind: str, reference: str, by: str) -> CreditGrant:
+    """Give an account credit; it can be spent at once. Safe to repeat: one grant per reference.
+
+    Args:
+        account: Who gets it.
+        amount_nanos: More than 0.
+        kind: "free" or "operator".
+        reference: What the grant is for, unique among all grants.
+        by: Who gives it.
+
+    Raises:
+        GrantConflict: the reference was used for another account or amount. Nothing was granted.
+        ValueError: the amount is out of range. Nothing was granted.
+    """
+    _check_amount(amount_nanos)
+    try:
+        with transaction.atomic():
+            return _find_grant(account, amount_nanos, reference) or _grant(account, amount_nanos, CreditGrant.Kind(kind), reference, by)
+    except IntegrityError:  # Another gave it since we looked.
+        found = _find_grant(account, amount_nanos, reference)
+        if found is None:
+            raise
+        return found
+
+
+def grant_free_credit(account: Account, *, amount_nanos: Nanos, pool_limit_nanos: Nanos, reference: str) -> CreditGrant:
+    """Give an account credit out of the finite pool of free credit. Safe to repeat: one grant per reference.
+
+    Args:
+        account: Who gets it.
+        amount_nanos: More than 0.
+        pool_limit_nanos: All free credit that may ever be given. Lowered below what was given, it stops there.
+        reference: What the grant is for, unique among all grants.
+
+    Raises:
+        CreditPoolEmpty: the pool has too little left. Nothing was granted.
+        GrantConflict: the reference was used for another account or amount. Nothing was granted.
+        ValueError: the amount is out of range. Nothing was granted.
+    """
+    _check_amount(amount_nanos)
+    try:
+        with transaction.atomic():
+            found = _find_grant(account, amount_nanos, reference)
+            if found is not None:
+                return found
+            _draw_from_pool(amount_nanos, pool_limit_nanos)
+            return _grant(account, amount_nanos, CreditGrant.Kind.FREE, reference, "system")
+    except IntegrityError:  # Another gave it since we looked; what we drew is rolled back.
+        found = _find_grant(account, amount_nanos, reference)
+        if found is None:
+            raise
+        return found
+
+
+def balance(account: Account) -> Balance:
+    """Return what an account was granted, has spent, has on hold, and may still spend."""
+    budget = Budget.objects.get(account=account, subject=ACCOUNT_SUBJECT, starts_at=EPOCH)
+    left = budget.limit_nanos - budget.spent_nanos - budget.leased_nanos
+    return Balance(
+        granted=Nanos(budget.limit_nanos),
+        spent=Nanos(budget.spent_nanos),
+        held=Nanos(budget.leased_nanos),
+        available=Nanos(max(0, left)),
+    )
+
+
+def post(*, kind: str, reference: str, by: str, amounts: Mapping[str, int], owner: Account | None = None) -> LedgerTransaction:
+    """Post one transaction: amounts by ledger account name, which must sum to zero. In a transaction.
+
+    Args:
+        kind: "grant", "invoice".
+        reference: Unique among all transactions.
+        by: Who did it.
+        amounts: What comes into (positive) or leaves (negative) each ledger account, made on first use.
+        owner: Whose the `credit:` account among them is.
+
+    Raises:
+        IntegrityError: the reference was used, or the amounts do not balance. Nothing was posted.
+    """
+    posted = LedgerTransaction(id=uuid7(), kind=kind, reference=reference, by=by)
+    accounts = {name: _ledger_account(name, owner) for name in amounts}
+    # Entries first: the trigger on the transaction row sums them up and refuses what does not balance.
+    LedgerEntry.objects.bulk_create(
+        LedgerEntry(transaction=posted, ledger_account=accounts[name], amount_nanos=amount) for name, amount in amounts.items()
+    )
+    posted.save(force_insert=True)
+    return posted
+
+
+def credit_account_name(account: Account) -> str:
+    """Return the name of the ledger account that is an account's credit."""
+    return f"credit:{account.pk}"
+
+
+def ledger_balance(name: str) -> Nanos:
+    """Return what a ledger account holds: the fold of its entries."""
+    return Nanos(int(LedgerEntry.objects.filter(ledger_account__name=name).aggregate(total=Sum("amount_nanos"))["total"] or 0))
+
+
+def _ledger_account(name: str, owner: Account | None) -> LedgerAccount:
+    is_credit = name.startswith("credit:")
+    return LedgerAccount.objects.get_or_create(name=name, defaults={"account": owner if is_credit else None})[0]
+
+
+def _check_amount(amount_nanos: int) -> None:
+    if not 0 < amount_nanos <= MAX_AMOUNT:
+        message = f"A grant of {amount_nanos} nanos is out of range."
+        raise ValueError(message)
+
+
+def _find_grant(account: Account, amount_nanos: int, reference: str) -> CreditGrant | None:
+    found = CreditGrant.objects.filter(reference=reference).first()
+    if found is not None and (found.account_id, found.amount_nanos) != (account.pk, amount_nanos):
+        raise GrantConflict(reference=reference)
+    return found
+
+
+def _grant(account: Account, amount_nanos: int, kind: CreditGrant.Kind, reference: str, by: str) -> CreditGrant:
+    amounts = {_FUNDS[kind]: -amount_nanos, credit_account_name(account): amount_nanos}
+    posted = post(kind="grant", reference=f"grant:{reference}", by=by, amounts=amounts, owner=account)
+    Budget.objects.filter(account=account, subject=ACCOUNT_SUBJECT, starts_at=EPOCH).update(limit_nanos=F("limit_nanos") + amount_nanos)
+    return CreditGrant.objects.create(account=account, amount_nanos=amount_nanos, kind=kind, reference=reference, by=by, transaction=posted)
+
+
+def _draw_from_pool(amount_nanos: int, limit_nanos: int) -> None:
+    """Take from the pool by one conditional UPDATE: a flood of sign-ups cannot overdraw it."""
+    pool, is_new = CreditPool.objects.get_or_create(name=_FREE_POOL, defaults={"limit_nanos": limit_nanos})
+    if not is_new and pool.limit_nanos != limit_nanos:  # The operator changed the setting.
+        CreditPool.objects.filter(pk=pool.pk, granted_nanos__lte=limit_nanos).update(limit_nanos=limit_nanos)
+        CreditPool.objects.filter(pk=pool.pk, granted_nanos__gt=limit_nanos).update(limit_nanos=F("granted_nanos"))
+    drawn = CreditPool.objects.filter(pk=pool.pk, granted_nanos__lte=F("limit_nanos") - amount_nanos)
+    if not drawn.update(granted_nanos=F("granted_nanos") + amount_nanos):
+        pool.refresh_from_db()
+        raise CreditPoolEmpty(pool=pool.name, left_nanos=pool.limit_nanos - pool.granted_nanos, asked_nanos=amount_nanos)

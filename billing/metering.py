@@ -1,0 +1,250 @@
+"""The meter: hold money before a call runs, settle after, and know what was delivered.
+
+`Meter` is all that a gateway uses. It bundles the commit thread, the leases and the identity
+of this process.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from billing import pricing
+from billing.committer import GroupCommitter
+from billing.errors import StorageUnavailable
+from billing.groups import Outcome, Write, WriteKind
+from billing.leases import TICK_S, BudgetSpec, Hold, LeaseBook
+from billing.lending import GiveLeases, TakeLeasesBack
+from billing.money import Nanos
+from billing.pricing import Terms
+from billing.refunding import WriteRefunds
+from billing.settling import Settlement, WriteSettlements
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a call used, and where that belongs."""
+
+    event_id: UUID  # Minted by the gateway, never the client's.
+    account_id: UUID
+    terms: Terms | None  # As frozen at admission. None: free.
+    sku: str
+    unit: str
+    units: int  # At least 1.
+    livemode: bool  # A test call is recorded and free.
+    source: str  # Opaque here: the key's id.
+    occurred_at: datetime
+    replayable: bool  # The reply is stored with it, so a caller that missed it can ask again.
+
+    def charge_nanos(self) -> Nanos:
+        """Return what the call costs."""
+        return Nanos(0) if self.terms is None or not self.livemode else pricing.charge(self.terms, self.units)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A durable charge. `seq` goes to `Meter.mark_delivered` when the reply has been sent."""
+
+    event_id: UUID
+    units: int
+    charge_nanos: int
+    currency: str | None  # None: free.
+    seq: int
+
+
+class Meter:
+    """This process's meter. All methods are called on the event loop that started it."""
+
+    def __init__(self) -> None:
+        self._delivered = DeliveryMark()
+        self._last_seq = 0
+        self._committer = committer = GroupCommitter(delivered=lambda: self._delivered.mark, renewed=self._renewed)
+        self._settlements: Final = WriteSettlements(committer.writing_as)
+        self._refunds: Final = WriteRefunds()
+        self._leases = LeaseBook(committer, give=GiveLeases(committer.writing_as), take_back=TakeLeasesBack(committer.writing_as))
+        self._ticker: asyncio.Task[None] | None = None
+
+    @property
+    def process_id(self) -> UUID:
+        """This process's id, for rows that must be known to be its own. Changes if it was taken for dead."""
+        return self._committer.process_id
+
+    @property
+    def refusal(self) -> StorageUnavailable | None:
+        """Why calls must be refused now, or None."""
+        return self._committer.refusal
+
+    @property
+    def held_nanos(self) -> int:
+        """What running calls hold, on all budgets together."""
+        return self._leases.held_nanos()
+
+    async def start(self) -> None:
+        """Register this process and open the gate.
+
+        Raises:
+            StorageUnavailable: the database cannot be written. Nothing was started.
+        """
+        await self._committer.start()
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def stop(self) -> None:
+        """Write what waits, give all leases back, and close this process's row.
+
+        Calls that have not been settled get StorageUnavailable; end them first.
+        """
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+        await self._committer.stop()
+
+    def is_open(self) -> bool:
+        """Whether what a call uses could be recorded now."""
+        return self._committer.refusal is None
+
+    def check_open(self) -> None:
+        """Refuse a call before it runs while it could not be recorded.
+
+        Raises:
+            StorageUnavailable: the last write failed, or the disk is nearly full. It opens by itself.
+        """
+        refusal = self._committer.refusal
+        if refusal is not None:
+            raise StorageUnavailable(str(refusal))
+
+    async def hold(self, budgets: Sequence[BudgetSpec], amount_nanos: int) -> Hold:
+        """Set money aside on every budget before a call runs; without waiting where the leases suffice.
+
+        Settle or release what is returned, whatever happens.
+
+        Args:
+            budgets: From the widest to the narrowest.
+            amount_nanos: The most that the call can cost.
+
+        Raises:
+            BudgetExceeded: a budget has too little left. Nothing is held.
+            StorageUnavailable: the database had to be asked and cannot be written. Nothing is held.
+        """
+        return await self._leases.hold(budgets, amount_nanos)
+
+    async def settle(self, hold: Hold, usage: Usage, *, together: Sequence[Write] = ()) -> Receipt:
+        """Charge a call; when this returns, the charge and all of `together` are durable.
+
+        A caller that is cancelled meanwhile gets no reply, so what was charged is refunded.
+
+        Raises:
+            StorageUnavailable: nothing was written, the hold is released.
+            ProcessFenced: this process was taken for dead since the hold was made. Nothing was written.
+            Exception: what a kind in `together` refused with. Nothing was written.
+            ValueError: the charge is above the hold, or the hold has ended. Nothing was written.
+        """
+        charge = usage.charge_nanos()
+        if charge > hold.amount_nanos:
+            message = f"The charge of {charge} nanos is above the {hold.amount_nanos} held."
+            raise ValueError(message)
+        hold.start_settling()
+        self._last_seq = seq = self._last_seq + 1
+        settlement = self._settlement(hold, usage, seq, charge)
+
+        def orphaned(outcome: Outcome) -> None:
+            self._end_orphan(hold, settlement, outcome)
+
+        try:
+            await self._committer.submit_together([(self._settlements, settlement), *together], orphaned=orphaned)
+        except asyncio.CancelledError:
+            raise  # `orphaned` ends the hold when it is known what was written.
+        except BaseException:
+            hold.end_settling(charge_nanos=0)
+            self._delivered.add(seq)  # There is no event, so nothing to deliver: the mark may pass.
+            raise
+        hold.end_settling(charge_nanos=charge)
+        currency = usage.terms.currency if usage.terms is not None else None
+        return Receipt(event_id=usage.event_id, units=usage.units, charge_nanos=charge, currency=currency, seq=seq)
+
+    def mark_delivered(self, seq: int) -> None:
+        """Note that a reply was sent, as far as can be known. Every receipt must come here.
+
+        If the process dies, charges above the highest gapless mark are refunded.
+        """
+        self._delivered.add(seq)
+
+    def submit(self, kind: WriteKind, item: object) -> "asyncio.Future[Any]":
+        """Queue another kind of write into the next commit; the future brings its result.
+
+        The future fails with StorageUnavailable when nothing could be written.
+        """
+        return self._committer.submit(kind, item)
+
+    def _settlement(self, hold: Hold, usage: Usage, seq: int, charge: int) -> Settlement:
+        is_priced = usage.terms is not None and usage.livemode
+        return Settlement(
+            process_id=self._committer.process_id,
+            seq=seq,
+            event_id=usage.event_id,
+            account_id=usage.account_id,
+            price_id=usage.terms.price_id if usage.terms is not None and is_priced else None,
+            sku=usage.sku,
+            unit=usage.unit,
+            units=usage.units,
+            charge_nanos=charge,
+            livemode=usage.livemode,
+            source=usage.source,
+            occurred_at=usage.occurred_at,
+            replayable=usage.replayable,
+            budget_ids=hold.budget_ids,
+        )
+
+    def _end_orphan(self, hold: Hold, settlement: Settlement, outcome: Outcome) -> None:
+        """End the hold of a call whose caller went away while it was being charged."""
+        if isinstance(outcome, Exception):
+            hold.end_settling(charge_nanos=0)
+            self._delivered.add(settlement.seq)
+            return
+        hold.end_settling(charge_nanos=settlement.charge_nanos)
+        if settlement.replayable:
+            self._delivered.add(settlement.seq)
+            return
+        refund = self._committer.submit(self._refunds, settlement)
+        # The mark passes only when the refund is durable; until then a crash refunds it as well.
+        refund.add_done_callback(lambda done: self._refunded(settlement, done))
+
+    def _refunded(self, settlement: Settlement, done: "asyncio.Future[Any]") -> None:
+        error = done.exception()
+        if error is None:
+            self._delivered.add(settlement.seq)
+        else:  # Left below no mark: it is refunded when this process ends.
+            log.error("The charge of %s could not be refunded yet: %s", settlement.event_id, error)
+
+    def _renewed(self, process_id: UUID) -> None:
+        log.warning("Leases are taken anew as process %s.", process_id)
+        self._leases.forget_all()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._leases.tick()
+
+
+class DeliveryMark:
+    """The seq up to which every reply was delivered, without a gap."""
+
+    def __init__(self) -> None:
+        self.mark = 0  # Read by the commit thread: a whole number is replaced at once.
+        self._ahead: set[int] = set()
+
+    def add(self, seq: int) -> None:
+        """Note one delivery, in any order."""
+        if seq != self.mark + 1:
+            if seq > self.mark:
+                self._ahead.add(seq)
+            return
+        mark = seq
+        while mark + 1 in self._ahead:
+            mark += 1
+            self._ahead.remove(mark)
+        self.mark = mark

@@ -1,0 +1,19 @@
+"""Billing periods: calendar months in UTC, half-open."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+# Where budgets that never start anew begin.
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def month_of(moment: datetime) -> tuple[datetime, datetime]:
+    """Return the month that a moment lies in: its first moment, and the first of the next."""
+    first = moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    is_december = first.month == 12
+    return first, first.replace(year=first.year + is_december, month=1 if is_december else first.month + 1)
+
+
+def hour_of(moment: datetime) -> datetime:
+    """Return the first moment of a moment's hour in UTC."""
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
