@@ -49,15 +49,18 @@ def grant_credit(account: Account, amount_nanos: Nanos, *, kind: str, reference:
     Args:
         account: Who gets it.
         amount_nanos: More than 0.
-        kind: "free" or "operator".
+        kind: "operator". Free credit comes out of its pool: `grant_free_credit`.
         reference: What the grant is for, unique among all grants.
         by: Who gives it.
 
     Raises:
         GrantConflict: the reference was used for another account or amount. Nothing was granted.
-        ValueError: the amount is out of range. Nothing was granted.
+        ValueError: the amount or the kind cannot be. Nothing was granted.
     """
     _check_amount(amount_nanos)
+    if kind == CreditGrant.Kind.FREE:
+        message = "Free credit is granted out of its pool."
+        raise ValueError(message)
     try:
         with transaction.atomic():
             return _find_grant(account, amount_nanos, reference) or _grant(account, amount_nanos, CreditGrant.Kind(kind), reference, by)

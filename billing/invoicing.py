@@ -1,0 +1,218 @@
+"""Bills: what the current month comes to so far, and the closing of past ones.
+
+A line is one SKU at one price: the sum of its events, less refunds booked in the period, to the
+nano, rounded to cents once, half to even. What rounding leaves is carried, visibly, to the next bill.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Count, Sum
+from django.db.models.functions import Now
+
+from billing import ledger
+from billing.errors import PeriodNotOver
+from billing.models import Account, Invoice, InvoiceLine, UsageEvent, UsageRefund, UsageRollup
+from billing.money import Nanos, round_to_cents
+from billing.periods import month_of
+
+log = logging.getLogger(__name__)
+
+# A month is closed this long after its end: the calls that began in it have settled by then
+# (the longest takes a minute), and what a crash left in doubt was refunded.
+CLOSE_AFTER: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillLine:
+    """One SKU at one price."""
+
+    sku: str
+    unit: str
+    price_id: UUID
+    events: int
+    units: int
+    charge_nanos: Nanos
+    amount_cents: int
+    remainder_nanos: Nanos  # charge_nanos = amount_cents * 10**7 + remainder_nanos
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """An account's month, open or about to be closed."""
+
+    account_id: UUID
+    starts_at: datetime
+    ends_at: datetime
+    currency: str
+    lines: Sequence[BillLine]
+    carried_in_nanos: Nanos  # What rounding left on the bill before,
+    carried_in_cents: int  # its whole cents, which this bill adds,
+    carried_out_nanos: Nanos  # and what this bill leaves.
+    total_cents: int
+
+    @property
+    def charge_nanos(self) -> Nanos:
+        """The sum of the lines before rounding."""
+        return Nanos(sum(line.charge_nanos for line in self.lines))
+
+
+def upcoming_invoice(account: Account, *, now: datetime) -> Bill:
+    """Return what the month of `now` comes to so far. Read from the hourly sums, so it is quick."""
+    starts_at, ends_at = month_of(now)
+    rollups = UsageRollup.objects.filter(account=account, price__isnull=False, hour__gte=starts_at, hour__lt=ends_at)
+    used = rollups.values("sku", "unit", "price").annotate(n=Sum("events"), u=Sum("units"), c=Sum("charge_nanos"))
+    return _bill(account, starts_at, ends_at, used)
+
+
+def close_period(account: Account, starts_at: datetime, *, now: datetime | None = None) -> Invoice:
+    """Bill the month that starts at a moment, for good; return the invoice, the first one if there is one.
+
+    Its lines are summed from the events themselves. The charge leaves the account's credit in the ledger.
+
+    Args:
+        account: Whose month.
+        starts_at: The first moment of a month, UTC.
+        now: The time; None asks the database.
+
+    Raises:
+        PeriodNotOver: it is too early. Nothing was billed.
+        ValueError: `starts_at` is not the start of a month.
+    """
+    first, ends_at = month_of(starts_at)
+    if first != starts_at:
+        message = f"{starts_at.isoformat()} is not the start of a month."
+        raise ValueError(message)
+    with transaction.atomic():
+        # One close at a time, and no refund that books into the month meanwhile.
+        account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        found = Invoice.objects.filter(account=account, starts_at=first).first()
+        if found is not None:
+            return found
+        if (now or _database_now(account)) < ends_at + CLOSE_AFTER:
+            raise PeriodNotOver(ends_at=ends_at)
+        events = UsageEvent.objects.filter(account=account, price__isnull=False, occurred_at__gte=first, occurred_at__lt=ends_at)
+        used = events.values("sku", "unit", "price").annotate(n=Count("pk"), u=Sum("units"), c=Sum("charge_nanos"))
+        return _persist(account, _bill(account, first, ends_at, used))
+
+
+def close_periods(*, now: datetime | None = None) -> int:
+    """Close every month that is over and in which something was used; return how many were closed."""
+    closed = 0
+    for account in Account.objects.order_by("pk").iterator():
+        moment = now or _database_now(account)
+        for starts_at in _open_months(account, until=moment):
+            close_period(account, starts_at, now=moment)
+            closed += 1
+    return closed
+
+
+def _open_months(account: Account, *, until: datetime) -> list[datetime]:
+    """Return the months to close, oldest first, since each carries its remainder to the next."""
+    last_end = Invoice.objects.filter(account=account).order_by("-starts_at").values_list("ends_at", flat=True).first()
+    rollups = UsageRollup.objects.filter(account=account, price__isnull=False)
+    if last_end is not None:
+        rollups = rollups.filter(hour__gte=last_end)
+    months: list[datetime] = []
+    while (hour := rollups.order_by("hour").values_list("hour", flat=True).first()) is not None:
+        starts_at, ends_at = month_of(hour)
+        if until < ends_at + CLOSE_AFTER:
+            break
+        months.append(starts_at)
+        rollups = rollups.filter(hour__gte=ends_at)
+    return months
+
+
+def _database_now(account: Account) -> datetime:
+    moment: datetime = Account.objects.filter(pk=account.pk).values_list(Now(), flat=True).get()
+    return moment
+
+
+def _bill(account: Account, starts_at: datetime, ends_at: datetime, used: Iterable[Mapping[str, Any]]) -> Bill:
+    lines = _lines(used, _refunded(account, starts_at, ends_at))
+    before = Invoice.objects.filter(account=account, starts_at__lt=starts_at).order_by("-starts_at").first()
+    carried_in = before.carried_out_nanos if before else 0
+    carried_cents, carried_rest = round_to_cents(carried_in)
+    return Bill(
+        account_id=account.pk,
+        starts_at=starts_at,
+        ends_at=ends_at,
+        currency=account.currency,
+        lines=lines,
+        carried_in_nanos=Nanos(carried_in),
+        carried_in_cents=carried_cents,
+        carried_out_nanos=Nanos(carried_rest + sum(line.remainder_nanos for line in lines)),
+        total_cents=carried_cents + sum(line.amount_cents for line in lines),
+    )
+
+
+def _refunded(account: Account, starts_at: datetime, ends_at: datetime) -> Iterable[Mapping[str, Any]]:
+    """Sum the refunds booked in a period, of this month's events or of earlier, closed months'."""
+    refunds = UsageRefund.objects.filter(account=account, booked_at__gte=starts_at, booked_at__lt=ends_at, event__price__isnull=False)
+    return refunds.values("event__sku", "event__unit", "event__price").annotate(n=Count("pk"), u=Sum("event__units"), c=Sum("charge_nanos"))
+
+
+def _lines(used: Iterable[Mapping[str, Any]], refunded: Iterable[Mapping[str, Any]]) -> list[BillLine]:
+    sums: dict[tuple[str, str, UUID], list[int]] = {}
+    for row in used:
+        sums[row["sku"], row["unit"], row["price"]] = [int(row["n"]), int(row["u"]), int(row["c"])]
+    for row in refunded:
+        total = sums.setdefault((row["event__sku"], row["event__unit"], row["event__price"]), [0, 0, 0])
+        for place, name in enumerate(("n", "u", "c")):
+            total[place] -= int(row[name])
+    lines = []
+    for (sku, unit, price_id), (events, units, charge) in sorted(sums.items()):
+        if events or units or charge:  # Not where all was refunded.
+            cents, remainder = round_to_cents(charge)
+            lines.append(
+                BillLine(
+                    sku=sku,
+                    unit=unit,
+                    price_id=price_id,
+                    events=events,
+                    units=units,
+                    charge_nanos=Nanos(charge),
+                    amount_cents=cents,
+                    remainder_nanos=remainder,
+                )
+            )
+    return lines
+
+
+def _persist(account: Account, bill: Bill) -> Invoice:
+    invoice = Invoice.objects.create(
+        # The account's last 48 random bits: numbers tell nobody how many customers there are.
+        number=f"{bill.starts_at:%Y%m}-{account.pk.hex[-12:]}",
+        account=account,
+        starts_at=bill.starts_at,
+        ends_at=bill.ends_at,
+        currency=bill.currency,
+        carried_in_nanos=bill.carried_in_nanos,
+        carried_in_cents=bill.carried_in_cents,
+        carried_out_nanos=bill.carried_out_nanos,
+        total_cents=bill.total_cents,
+    )
+    InvoiceLine.objects.bulk_create(
+        InvoiceLine(
+            invoice=invoice,
+            price_id=line.price_id,
+            sku=line.sku,
+            unit=line.unit,
+            events=line.events,
+            units=line.units,
+            charge_nanos=line.charge_nanos,
+            amount_cents=line.amount_cents,
+            remainder_nanos=line.remainder_nanos,
+        )
+        for line in bill.lines
+    )
+    if bill.charge_nanos:
+        amounts = {ledger.credit_account_name(account): -bill.charge_nanos, ledger.REVENUE: bill.charge_nanos}
+        ledger.post(kind="invoice", reference=f"invoice:{invoice.number}", by="system", amounts=amounts, owner=account)
+    log.info("Closed %s: %d cents.", invoice.number, invoice.total_cents)
+    return invoice
