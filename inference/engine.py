@@ -56,7 +56,6 @@ class Engine:
         workers: int,
         limits: BatchLimits | None = None,
         max_queue_rows: int = 1_024,
-        depth: int = 1,
         settings: WorkerSettings | None = None,
     ) -> None:
         """Start nothing yet.
@@ -65,13 +64,11 @@ class Engine:
             workers: Processes: one per core, or one per GPU.
             limits: Bounds of one batch.
             max_queue_rows: Most rows that wait for a worker, of all versions together.
-            depth: Batches given to a worker at a time.
             settings: Device, memory and timeouts of the workers.
         """
         self._workers = workers
         self._limits = limits or BatchLimits()
         self._max_queue_rows = max_queue_rows
-        self._depth = depth
         self._settings = settings or WorkerSettings()
         self._dispatcher: Dispatcher | None = None
         self._fleet: Fleet | None = None
@@ -88,7 +85,6 @@ class Engine:
             limits=self._limits,
             max_queue_rows=self._max_queue_rows,
             run_timeout_s=self._settings.run_timeout_s,
-            depth=self._depth,
         )
         fleet = Fleet(dispatcher, workers=self._workers, settings=self._settings)
         await fleet.start()
@@ -142,7 +138,12 @@ class Engine:
             load = self._loads[key] = asyncio.create_task(self._load(fleet, bundle))
             load.add_done_callback(lambda _: self._loads.pop(key, None))
         # Shielded: many calls may wait for one load, and one of them may hang up.
-        await asyncio.shield(load)
+        try:
+            await asyncio.shield(load)
+        except asyncio.CancelledError:
+            if load.cancelled():  # By `stop`: nobody cancelled the caller.
+                raise EngineStopping from None
+            raise
 
     async def unload(self, bundle: Bundle) -> None:
         """Free a version's memory on every worker; calls that wait for it fail with ModelLoadFailed."""
@@ -178,9 +179,7 @@ class Engine:
             raise EngineStopping
         if bundle.key not in fleet.served:
             await self._load_before(bundle, deadline)
-        call = dispatcher.submit(
-            bundle.key, rows, output=bundle.pipeline.collation.output, tenant=tenant, deadline=deadline
-        )
+        call = dispatcher.submit(bundle.key, rows, output=bundle.pipeline.collation.output, tenant=tenant, deadline=deadline)
         try:
             return await call.future
         except asyncio.CancelledError:

@@ -88,17 +88,19 @@ class Fleet:
         version = Version(bundle, self._next_number)
         self._next_number += 1
         model = await asyncio.to_thread(read_model, bundle)
-        while not await self._load_first(version, model):
+        while (step_costs := await self._load_first(version, model)) is None:
             if version.crashes >= _MAX_LOAD_CRASHES:
                 msg = "workers died or hung while loading it"
                 raise ModelLoadFailed(msg)
-        self._dispatcher.open_version(bundle.key, version.number)
+        try:
+            self._dispatcher.open_version(bundle.key, number=version.number, step_costs=step_costs)
+        except ValueError as error:
+            msg = f"the worker's measurement is unusable: {error}"
+            raise ModelLoadFailed(msg) from error
         self.served[bundle.key] = version
         self._dispatcher.wake()
         others = [station for station in self._dispatcher.stations if bundle.key not in station.serves]
-        results = await asyncio.gather(
-            *(self._load_on(station, version, model) for station in others), return_exceptions=True
-        )
+        results = await asyncio.gather(*(self._load_on(station, version, model) for station in others), return_exceptions=True)
         for error in results:
             if isinstance(error, BaseException):
                 logger.warning("a worker could not load %s: %s", bundle.path.name, error)
@@ -112,39 +114,42 @@ class Fleet:
         for worker in self.workers:
             worker.send(Kind.UNLOAD, wire.RUN_PREFIX.pack(version.number))
 
-    async def _load_first(self, version: Version, model: bytes) -> bool:
+    async def _load_first(self, version: Version, model: bytes) -> dict[int, float] | None:
+        """Return the costs of the model's steps as the first worker measured them; None if it died of loading."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._dispatcher.stations)
-        station = min(self._dispatcher.stations, key=lambda station: len(station.running) + station.loading)
+        station = min(self._dispatcher.stations, key=lambda station: (station.running is not None, station.loading))
         try:
-            await self._load_on(station, version, model)
+            return await self._load_on(station, version, model)
         except WorkerLost:
             version.crashes += 1
-            return False
-        return True
+            return None
 
-    async def _load_on(self, station: Station, version: Version, model: bytes) -> None:
+    async def _load_on(self, station: Station, version: Version, model: bytes) -> dict[int, float]:
         worker = station.runner
-        assert isinstance(worker, Worker)  # noqa: S101 (for the type checker: this fleet makes no other)
+        assert isinstance(worker, Worker)  # This fleet makes no other.
         described = json.dumps(version.bundle.pipeline.collation.as_json()).encode()
         prefix = wire.LOAD_PREFIX.pack(version.number, len(described))
         station.loading += 1
         try:
-            reply = await worker.ask(
-                Kind.LOAD, prefix + described, model, timeout_s=self._settings.load_timeout_s
-            )
+            reply = await worker.ask(Kind.LOAD, prefix + described, model, timeout_s=self._settings.load_timeout_s)
         finally:
             station.loading -= 1
             self._dispatcher.wake()
-        station.serves[version.bundle.key] = str(reply["provider"])
+        try:
+            costs = {int(rows): float(cost) for rows, cost in reply["step_costs"].items()}
+            provider = str(reply["provider"])
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            worker.kill()  # It answers what no worker of ours does.
+            raise WorkerLost from error
+        station.serves[version.bundle.key] = provider
+        return costs
 
     async def _keep(self, index: int) -> None:
         """Run one worker after another, for ever."""
         delay_s = _FIRST_RESTART_S
         while True:
-            worker = Worker(
-                index=index, settings=self._settings, on_result=self._receive, on_lost=self._forget
-            )
+            worker = Worker(index=index, settings=self._settings, on_result=self._receive, on_lost=self._forget)
             self._workers[index] = worker
             station = Station(worker)
             try:

@@ -51,8 +51,8 @@ def deny_all(*, abi: int, readable: Sequence[Path] = (), devices: Sequence[Path]
     """
     handled = _file_rights(abi)
     # TCP bind and connect since ABI 4; signals and abstract sockets outside the sandbox since ABI 6.
-    attr = _RulesetAttr(handled, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)  # noqa: PLR2004 (ABI numbers)
-    size = 24 if abi >= 6 else 16 if abi >= 4 else 8  # noqa: PLR2004 (the struct grew with the ABI)
+    attr = _RulesetAttr(handled, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _checked(_syscall(_CREATE_RULESET, ctypes.byref(attr), size, 0))
     try:
         for folder in readable:
@@ -66,7 +66,7 @@ def deny_all(*, abi: int, readable: Sequence[Path] = (), devices: Sequence[Path]
 
 def _file_rights(abi: int) -> int:
     """All file rights of an ABI: 13 in the first, then refer (2), truncate (3) and device ioctl (5)."""
-    return (1 << 13) - 1 | (abi >= 2) << 13 | (abi >= 3) << 14 | (abi >= 5) << 15  # noqa: PLR2004 (ABI numbers)
+    return (1 << 13) - 1 | (abi >= 2) << 13 | (abi >= 3) << 14 | (abi >= 5) << 15
 
 
 def _allow(ruleset: int, folder: Path, allowed: int) -> None:

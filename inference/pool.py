@@ -89,9 +89,7 @@ class Worker:
     def run(self, version: int, rows: Sequence[npt.NDArray[np.int64]]) -> int:
         """Send a batch of one version, known to the worker by number; return the tag of its result."""
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        arrays = wire.encode_arrays(
-            {"ids": rows[0] if len(rows) == 1 else np.concatenate(rows), "lengths": lengths}
-        )
+        arrays = wire.encode_arrays({"ids": rows[0] if len(rows) == 1 else np.concatenate(rows), "lengths": lengths})
         return self.send(Kind.RUN, wire.RUN_PREFIX.pack(version), arrays)
 
     async def ask(self, kind: Kind, *body: Buffer, timeout_s: float) -> dict[str, Any]:

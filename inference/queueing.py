@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inference.batching import BatchLimits, next_batch
+from inference.batching import BatchLimits, StepCosts, next_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Inferred:
 class Call:
     """One `infer` that is not answered yet."""
 
+    key: str  # Its version's.
     output: str  # The name its answer goes by.
     tenant: Hashable
     deadline: float  # Seconds of the loop's clock, like `queued_at`.
@@ -84,7 +85,7 @@ class RowQueue:
     def add_alone(self, row: Row) -> None:
         """Queue a row before all others, to run in a batch of its own."""
         row.waiting = row.alone = True
-        self._alone.append(row)
+        self._alone.appendleft(row)
 
     def discard(self, row: Row) -> None:
         """Take a row out, if it waits here."""
@@ -96,31 +97,22 @@ class RowQueue:
         else:
             self._remove(self._position(row))
 
-    def take(self, limits: BatchLimits) -> list[Row]:
+    def take(self, *, limits: BatchLimits, costs: StepCosts) -> list[Row]:
         """Take the rows of the next batch: the oldest row of the tenant whose turn it is, and its like in length."""
         if self._alone:
             row = self._alone.popleft()
             row.waiting = False
             return [row]
         opener = self._position(self._next_opener())
-        chosen = next_batch(self._lengths, opener, limits)
+        chosen = next_batch(self._lengths, opener, limits=limits, costs=costs)
         batch = self._rows[chosen]
         for row in batch:
             row.waiting = False
         self._remove(chosen)
         return batch
 
-    def clear(self) -> list[Row]:
-        """Take out and return all rows."""
-        rows = [*self._alone, *self._rows]
-        for row in rows:
-            row.waiting = False
-        self._alone.clear()
-        self._remove(slice(None))
-        return rows
-
     def _next_opener(self) -> Row:
-        """The oldest waiting row of the next tenant; a tenant without rows drops out of the round."""
+        """Return the oldest waiting row of the next tenant; a tenant without rows drops out of the round."""
         while True:
             tenant = self._turns.popleft()
             queued = self._tenants[tenant]

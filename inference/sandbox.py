@@ -59,7 +59,7 @@ def enter(*, keep_fd: int, index: int, memory_bytes: int, cuda: bool) -> Sandbox
         cuda: Whether the GPU's libraries and devices must stay reachable.
     """
     parent_pid = os.getppid()
-    threads = len(os.listdir("/proc/self/task"))
+    threads = len(list(Path("/proc/self/task").iterdir()))
     # A GPU's driver wants its device files and /proc, under a uid that may open them.
     as_root = os.geteuid() == 0 and not cuda
     _keep_only(keep_fd)
@@ -106,9 +106,9 @@ def _enter_empty_folder(*, as_root: bool) -> bool:
     ONNX Runtime looks for external data beside the working directory: there is nothing in this
     one, and nothing can be created in it. Returns whether it is the root directory.
     """
-    folder = tempfile.mkdtemp(prefix="farebox-worker-")
+    folder = Path(tempfile.mkdtemp(prefix="farebox-worker-"))
     os.chdir(folder)
-    os.rmdir(folder)
+    folder.rmdir()
     if not as_root:
         return False
     try:
@@ -162,10 +162,7 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def _prctl(option: int, value: int) -> None:
-    if (
-        _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
-        != 0
-    ):
+    if _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 

@@ -36,9 +36,7 @@ class Collation:
             raise ModelLoadFailed(msg) from error
 
 
-def pad_rows(
-    flat: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], *, pad_id: int
-) -> npt.NDArray[np.int64]:
+def pad_rows(flat: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], *, pad_id: int) -> npt.NDArray[np.int64]:
     """Return rows of unequal length as one `(rows, longest)` array, padded at the end.
 
     Args:

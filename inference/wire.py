@@ -30,10 +30,7 @@ RESULT_PREFIX: Final = struct.Struct("<Q")
 LOAD_PREFIX: Final = struct.Struct("<II")
 _MAX_RANK: Final = 8
 _MAX_ARRAYS: Final = 64
-_DATATYPES: Final = tuple(
-    np.dtype(name)
-    for name in ("?", "u1", "<u2", "<u4", "<u8", "i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8")
-)
+_DATATYPES: Final = tuple(np.dtype(name) for name in ("?", "u1", "<u2", "<u4", "<u8", "i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8"))
 _CODES: Final = {datatype: code for code, datatype in enumerate(_DATATYPES)}
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]

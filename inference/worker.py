@@ -32,18 +32,14 @@ def main(arguments: list[str]) -> None:
     cuda = settings["device"] == "cuda" or (settings["device"] == "auto" and session.has_cuda())
     sock = socket.socket(fileno=fd)
     sock.setblocking(True)
-    report = sandbox.enter(
-        keep_fd=fd, index=settings["index"], memory_bytes=settings["memory_bytes"], cuda=cuda
-    )
+    report = sandbox.enter(keep_fd=fd, index=settings["index"], memory_bytes=settings["memory_bytes"], cuda=cuda)
     _Server(sock, open_session=session.Session, cuda=cuda, report=asdict(report)).serve()
 
 
 class _Server:
     """Answers the gateway's messages in order, one reply to each."""
 
-    def __init__(
-        self, sock: socket.socket, *, open_session: Callable[..., Any], cuda: bool, report: dict[str, Any]
-    ) -> None:
+    def __init__(self, sock: socket.socket, *, open_session: Callable[..., Any], cuda: bool, report: dict[str, Any]) -> None:
         self._sock = sock
         self._open_session = open_session
         self._cuda = cuda
@@ -69,13 +65,12 @@ class _Server:
         return wire.encode_frame(Kind.DONE, tag, json.dumps(self._report).encode())
 
     def _load(self, tag: int, body: memoryview) -> bytes:
-        version, described = wire.LOAD_PREFIX.unpack_from(body)
-        start = wire.LOAD_PREFIX.size + described
+        version, description_bytes = wire.LOAD_PREFIX.unpack_from(body)
+        start = wire.LOAD_PREFIX.size + description_bytes
         collation = Collation.from_json(json.loads(bytes(body[wire.LOAD_PREFIX.size : start])))
-        self._sessions[version] = session = self._open_session(
-            body[start:], collation=collation, cuda=self._cuda
-        )
-        return wire.encode_frame(Kind.DONE, tag, json.dumps({"provider": session.provider}).encode())
+        self._sessions[version] = session = self._open_session(body[start:], collation=collation, cuda=self._cuda)
+        described = {"provider": session.provider, "step_costs": session.step_costs}
+        return wire.encode_frame(Kind.DONE, tag, json.dumps(described).encode())
 
     def _unload(self, tag: int, body: memoryview) -> bytes:
         (version,) = wire.RUN_PREFIX.unpack_from(body)

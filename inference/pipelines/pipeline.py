@@ -68,10 +68,10 @@ class Pipeline:
         single = isinstance(input_data, str)
         texts = [input_data] if single else input_data
         if not isinstance(texts, list):
-            raise InvalidInput("input_data", "Send a text or a list of texts.", reason="wrong_type")
+            raise InvalidInput(param="input_data", detail="Send a text or a list of texts.", reason="wrong_type")
         if not 1 <= len(texts) <= max_rows:
             detail = f"Send between 1 and {max_rows} texts; this call has {len(texts)}."
-            raise InvalidInput("input_data", detail, reason="wrong_row_count")
+            raise InvalidInput(param="input_data", detail=detail, reason="wrong_row_count")
         rows: list[npt.NDArray[np.int64]] = []
         characters = tokens = 0
         for position, text in enumerate(texts):
@@ -98,21 +98,19 @@ class Pipeline:
         if parameters is None:
             return {}
         if not isinstance(parameters, Mapping):
-            raise InvalidInput("parameters", "Send an object.", reason="wrong_type")
+            raise InvalidInput(param="parameters", detail="Send an object.", reason="wrong_type")
         for name in parameters:
             if name != "top_k":
                 detail = "This version has no such parameter."
-                raise InvalidInput(f"parameters.{name}", detail, reason="unknown_parameter")
+                raise InvalidInput(param=f"parameters.{name}", detail=detail, reason="unknown_parameter")
         top_k = parameters.get("top_k", len(self.labels))
         # True is an int to Python, but not a number to a caller.
         if type(top_k) is not int or not 1 <= top_k <= len(self.labels):
             detail = f"Send a whole number between 1 and {len(self.labels)}."
-            raise InvalidInput("parameters.top_k", detail, reason="out_of_range")
+            raise InvalidInput(param="parameters.top_k", detail=detail, reason="out_of_range")
         return parameters
 
-    def render(
-        self, prepared: Prepared, outputs: Mapping[str, npt.NDArray[Any]], parameters: Mapping[str, Any]
-    ) -> Prediction:
+    def render(self, prepared: Prepared, outputs: Mapping[str, npt.NDArray[Any]], parameters: Mapping[str, Any]) -> Prediction:
         """Return, for each row, labels with their scores, the highest first.
 
         Args:
@@ -137,7 +135,7 @@ class Pipeline:
         first, second = self.labels
         negative: dict[str, str | float] = {"label": first, "score": round(1.0 - probability, _SCORE_DIGITS)}
         positive: dict[str, str | float] = {"label": second, "score": round(probability, _SCORE_DIGITS)}
-        return [positive, negative] if probability >= 0.5 else [negative, positive]  # noqa: PLR2004 (a half)
+        return [positive, negative] if probability >= 0.5 else [negative, positive]
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of a request's `input_data` and `parameters`."""
@@ -185,10 +183,8 @@ def load_pipeline(folder: Path) -> Pipeline:
     for name, value in known.items():
         _require(fields[name] == value, f"{name} {fields[name]!r} is not supported")
     inputs, labels = fields["inputs"], fields["labels"]
-    _require(
-        set(inputs) == {"ids", "lengths"} and _are_texts(inputs.values()), "inputs must name ids and lengths"
-    )
-    _require(len(labels) == 2 and _are_texts(labels), "postprocess binary takes two labels")  # noqa: PLR2004 (binary)
+    _require(set(inputs) == {"ids", "lengths"} and _are_texts(inputs.values()), "inputs must name ids and lengths")
+    _require(len(labels) == 2 and _are_texts(labels), "postprocess binary takes two labels")
     vocabulary = _read_vocabulary(folder, fields["vocabulary"])
     _require(fields["max_tokens"] >= 1, "max_tokens must be at least 1")
     for name in ("pad_id", "unknown_id"):
@@ -224,9 +220,7 @@ def _read_fields(path: Path) -> dict[str, Any]:
     except ValueError as error:
         msg = f"pipeline.json is not JSON: {error}"
         raise ModelLoadFailed(msg) from error
-    _require(
-        isinstance(fields, dict) and set(fields) == set(_FIELDS), f"the fields must be {sorted(_FIELDS)}"
-    )
+    _require(isinstance(fields, dict) and set(fields) == set(_FIELDS), f"the fields must be {sorted(_FIELDS)}")
     for name, kind in _FIELDS.items():
         _require(type(fields[name]) is kind, f"{name} must be a {kind.__name__}")
     return dict(fields)

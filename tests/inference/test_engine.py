@@ -28,9 +28,7 @@ async def running(**settings: Any) -> AsyncIterator[Engine]:
         await engine.stop(drain_s=5)
 
 
-async def infer(
-    engine: Engine, bundle: Bundle, *rows: npt.NDArray[np.int64], tenant: str = "a", within_s: float = 10
-) -> Inferred:
+async def infer(engine: Engine, bundle: Bundle, *rows: npt.NDArray[np.int64], tenant: str = "a", within_s: float = 10) -> Inferred:
     deadline = asyncio.get_running_loop().time() + within_s
     return await engine.infer(bundle, rows, tenant=tenant, deadline=deadline)
 
