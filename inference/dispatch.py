@@ -88,13 +88,14 @@ class Dispatcher:
 
         Args:
             limits: Bounds of one batch.
-            max_queue_rows: Most rows that wait, of all versions together.
+            max_queue_rows: Most rows that wait, of all versions together; one tenant may take half.
             run_timeout_s: Longest a batch may run before its worker is killed.
         """
         self.counters = Counters()
         self.waiting_rows = 0
         self._limits = limits
         self._max_queue_rows = max_queue_rows
+        self._max_tenant_rows = max(1, max_queue_rows // 2)
         self._run_timeout_s = run_timeout_s
         self._loop = asyncio.get_running_loop()
         self._stations: list[Station] = []
@@ -103,6 +104,7 @@ class Dispatcher:
         self._calls: set[Call] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._wake_up: asyncio.Handle | None = None
+        self._tenant_rows: dict[Hashable, int] = {}  # Waiting; without those that have none.
         self._row_s = 0.0
         self._idle: asyncio.Future[None] | None = None
 
@@ -125,18 +127,13 @@ class Dispatcher:
         now = self._loop.time()
         if deadline <= now:
             raise DeadlineExceeded(started=False)
-        if self.waiting_rows + len(rows) > self._max_queue_rows:
-            raise QueueFull(
-                waiting_rows=self.waiting_rows,
-                max_queue_rows=self._max_queue_rows,
-                retry_after_s=self._estimate_wait_s(),
-            )
+        self._check_room(tenant, len(rows))
         queue = self._versions[key].queue
         call = Call(key, output, tenant, deadline, now, self._loop.create_future(), queue, len(rows))
         call.rows = [Row(call, ids, len(ids)) for ids in rows]
         for row in call.rows:
             queue.add(row)
-        self.waiting_rows += len(rows)
+        self._count(call, len(rows))
         self._calls.add(call)
         if self._alarm is None or deadline < self._alarm.when():
             self._set_alarm(deadline)
@@ -151,7 +148,7 @@ class Dispatcher:
         for row in call.rows:
             if row.waiting:
                 call.queue.discard(row)
-                self.waiting_rows -= 1
+                self._count(call, -1)
         call.rows = []  # Rows and calls name each other; freed now, not by the collector.
         self._calls.discard(call)
         if not self._calls and self._idle is not None and not self._idle.done():
@@ -294,10 +291,10 @@ class Dispatcher:
         tag = station.runner.run(version.number, [row.ids for row in rows])
         station.running = Batch(tag, station.serves[key], rows)
         station.timer = self._loop.call_later(self._run_timeout_s, station.runner.kill)
-        self.waiting_rows -= len(rows)
         longest = tokens = 0
         for row in rows:
             row.call.started = True
+            self._count(row.call, -1)
             tokens += row.length
             longest = max(longest, row.length)
         counters = self.counters
@@ -321,7 +318,7 @@ class Dispatcher:
     def _retry(self, row: Row) -> None:
         """Queue a row of a batch that came to nothing, before all others and to run alone."""
         row.call.queue.add_alone(row)
-        self.waiting_rows += 1
+        self._count(row.call, 1)
         self.counters.retried_rows += 1
         if row.call.key not in self._turns:
             self._turns.appendleft(row.call.key)
@@ -337,6 +334,25 @@ class Dispatcher:
         inferred = Inferred({call.output: answer}, max(0, spent_us - call.infer_us), call.infer_us, call.batch_rows, provider)
         self.abandon(call)
         call.future.set_result(inferred)
+
+    # -- room
+
+    def _check_room(self, tenant: Hashable, rows: int) -> None:
+        """Raise QueueFull where so many rows more are too many, in all or for this tenant."""
+        of_tenant = self._tenant_rows.get(tenant, 0)
+        # Turns are fair only to those who get in: nobody may take more than half of the room.
+        for waiting, most in ((self.waiting_rows, self._max_queue_rows), (of_tenant, self._max_tenant_rows)):
+            if waiting + rows > most:
+                raise QueueFull(waiting_rows=waiting, max_queue_rows=most, retry_after_s=self._estimate_wait_s())
+
+    def _count(self, call: Call, rows: int) -> None:
+        """Count rows that begin or, if negative, end to wait."""
+        self.waiting_rows += rows
+        of_tenant = self._tenant_rows.get(call.tenant, 0) + rows
+        if of_tenant:
+            self._tenant_rows[call.tenant] = of_tenant
+        else:
+            self._tenant_rows.pop(call.tenant, None)
 
     # -- time
 

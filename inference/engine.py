@@ -63,7 +63,7 @@ class Engine:
         Args:
             workers: Processes: one per core, or one per GPU.
             limits: Bounds of one batch.
-            max_queue_rows: Most rows that wait for a worker, of all versions together.
+            max_queue_rows: Most rows that wait for a worker, of all versions together; one tenant may take half.
             settings: Device, memory and timeouts of the workers.
         """
         self._workers = workers

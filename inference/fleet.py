@@ -101,9 +101,9 @@ class Fleet:
         self._dispatcher.wake()
         others = [station for station in self._dispatcher.stations if bundle.key not in station.serves]
         results = await asyncio.gather(*(self._load_on(station, version, model) for station in others), return_exceptions=True)
-        for error in results:
-            if isinstance(error, BaseException):
-                logger.warning("a worker could not load %s: %s", bundle.path.name, error)
+        for result in results:
+            if isinstance(result, BaseException):
+                logger.warning("a worker could not load %s: %s", bundle.path.name, result)
 
     async def unload(self, bundle: Bundle) -> None:
         """Free a version's memory on every worker; calls that wait for it fail with ModelLoadFailed."""
