@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from billing.sql import lock_budgets
+from billing.sql import is_sqlite, lock_budgets
 
 
 class WriteKind(Protocol):
@@ -65,7 +64,7 @@ def write_units(cursor: CursorWrapper, units: Iterable[Unit]) -> dict[Unit, Outc
     """
     outcomes: dict[Unit, Outcome] = {}
     batches = _by_kind(units)
-    if connection.vendor == "postgresql":
+    if not is_sqlite():
         _lock_budgets_of(batches, cursor)
     for kind, items, places in batches:
         _collect(outcomes, kind.write(items), places)

@@ -115,9 +115,10 @@ class Hold:
         if self._state is not _State.HELD:
             message = "A hold is settled once, and before it is released."
             raise ValueError(message)
-        if any(lease.is_lost for lease in self._leases):
-            message = "The leases were given back."
-            raise ProcessFenced(message)
+        for lease in self._leases:
+            if lease.is_lost:
+                message = "The leases were given back."
+                raise ProcessFenced(message)
         self._state = _State.SETTLING
 
     def end_settling(self, *, charge_nanos: int) -> None:

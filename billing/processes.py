@@ -9,7 +9,7 @@ from django.db.backends.utils import CursorWrapper
 
 from billing.errors import ProcessFenced, StorageUnavailable
 from billing.ids import uuid7
-from billing.sql import database_now, uuid_value
+from billing.sql import database_now, execute, uuid_value
 
 # How long a lost COMMIT is asked after before we give up, in seconds. Callers wait meanwhile.
 _RESOLVE_S: Final = 3.0
@@ -43,12 +43,13 @@ class ProcessIdentity:
         Raises:
             ProcessFenced: the process was reclaimed; the transaction must be rolled back.
         """
-        cursor.execute(
+        touched = execute(
+            cursor,
             f"UPDATE billing_gatewayprocess SET commit_seq = %s, delivered_seq = %s, heartbeat_at = {database_now()} "  # noqa: S608 (no input)
             "WHERE id = %s AND reclaimed_at IS NULL",
             [self._commit_seq + 1, delivered_seq, uuid_value(self.id)],
         )
-        if cursor.rowcount == 0:
+        if touched == 0:
             message = f"The process {self.id} was reclaimed."
             raise ProcessFenced(message)
 

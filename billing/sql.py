@@ -5,17 +5,42 @@ The commit thread uses this instead of the ORM, which costs 100 us and more per 
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 from uuid import UUID
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.utils import CursorWrapper
 
 # Rows of one INSERT. Each statement lets go of the interpreter lock and must get it back from a
 # busy event loop, so few large ones beat executemany; powers of two keep the number of
 # different statements, which the drivers cache, small.
 _CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)
+
+
+@cache
+def is_sqlite() -> bool:
+    """Whether the database is SQLite; else it is PostgreSQL. Kept, since `connection.vendor` takes 3 us each time."""
+    return connection.vendor == "sqlite"
+
+
+def execute(cursor: CursorWrapper, statement: str, values: Sequence[Any]) -> int:
+    """Run a statement with `%s` places; return how many rows it touched.
+
+    On SQLite it goes to the driver with the statement already in its form: Django's cursor looks
+    for places with a regular expression each time, 40 us for an INSERT of 16 rows.
+    """
+    if is_sqlite():
+        database = connections[DEFAULT_DB_ALIAS]
+        with database.wrap_database_errors:
+            return int(database.connection.execute(_for_sqlite(statement), values).rowcount)
+    cursor.execute(statement, values)
+    return int(cursor.rowcount)
+
+
+@lru_cache(maxsize=512)
+def _for_sqlite(statement: str) -> str:
+    return statement.replace("%s", "?").replace("%%", "%")
 
 
 def insert_rows(cursor: CursorWrapper, head: str, rows: Sequence[Sequence[Any]], *, tail: str = "") -> None:
@@ -31,7 +56,7 @@ def insert_rows(cursor: CursorWrapper, head: str, rows: Sequence[Sequence[Any]],
     for chunk in _CHUNKS:
         while len(rows) - start >= chunk:
             values = [value for row in rows[start : start + chunk] for value in row]
-            cursor.execute(_insert(head, len(rows[0]), chunk, tail), values)
+            execute(cursor, _insert(head, len(rows[0]), chunk, tail), values)
             start += chunk
 
 
@@ -43,8 +68,11 @@ def _insert(head: str, columns: int, rows: int, tail: str) -> str:
 
 def time_value(moment: datetime) -> str | datetime:
     """Return an aware moment as the database's driver takes it."""
-    value: str | datetime = connection.ops.adapt_datetimefield_value(moment.astimezone(UTC)) or moment
-    return value
+    if not is_sqlite():
+        return moment
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return str(moment.replace(tzinfo=None))  # As Django stores it: other forms would not compare.
 
 
 def uuid_value(value: UUID) -> str:
@@ -54,7 +82,7 @@ def uuid_value(value: UUID) -> str:
 
 def database_now() -> str:
     """Return the SQL for the database's own clock, for use in a statement with parameters."""
-    if connection.vendor == "postgresql":
+    if not is_sqlite():
         return "clock_timestamp()"
     # As Django stores moments on SQLite: text, to the millisecond here.
     return "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')"
@@ -65,6 +93,6 @@ def lock_budgets(cursor: CursorWrapper, budget_ids: Sequence[int]) -> None:
 
     SQLite has one writer at a time, so there is nothing to do.
     """
-    if connection.vendor == "postgresql" and budget_ids:
+    if budget_ids and not is_sqlite():
         places = ", ".join(["%s"] * len(budget_ids))
         cursor.execute(f"SELECT id FROM billing_budget WHERE id IN ({places}) ORDER BY id FOR UPDATE", list(budget_ids))  # noqa: S608 (places only)
