@@ -7,8 +7,9 @@ from typing import Any, Final, cast
 from a2wsgi import WSGIMiddleware
 
 from marketplace.wsgi import application as django_application  # Sets Django up: keep it first.
+
 from marketplace.gateway.request import Receive, Scope, Send  # isort: skip
-from marketplace.gateway.routing import find_route  # isort: skip
+from marketplace.gateway.routing import PREFIX  # isort: skip
 from marketplace.gateway.service import GatewayService  # isort: skip
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class FrontDoor:
             await self._live(receive, send)
         elif scope["type"] != "http":
             return
-        elif self._service and (scope["method"] == "POST" and find_route(scope["path"])):
+        elif self._service and scope["method"] == "POST" and scope["path"].startswith(PREFIX):
             await self._service.gateway(scope, receive, send)
         elif scope["path"] == "/healthz":
             await self._tell_health(send)

@@ -55,7 +55,7 @@ _TABLE: Final = (
     Problem("idempotency_key_reused", 422, "Idempotency-Key reused", "This Idempotency-Key was used before with another body.", NOTHING, "Use a fresh key for each different request."),
     Problem("version_invalid", 422, "Version cannot be published", "A check of the uploaded version failed: the detail says which.", NOTHING, "Correct the version and publish it again."),
     Problem("price_invalid", 422, "Invalid price", "The price cannot be set: the detail says why.", NOTHING, "Correct the price."),
-    Problem("amount_malformed", 422, "Malformed amount", "The text is no amount of money.", NOTHING, "Send a plain decimal of at most nine decimals, such as \"12.50\"."),
+    Problem("amount_malformed", 422, "Malformed amount", "The text is no amount of money.", NOTHING, 'Send a plain decimal of at most nine decimals, such as "12.50".'),
     Problem("grant_conflict", 409, "Reference already used", "The grant's reference belongs to another grant.", "Nothing was granted.", "Use a fresh reference for each grant."),
     Problem("credit_pool_empty", 409, "Free credit used up", "The site's pool of free credit has too little left.", "Nothing was granted.", "Ask the operator of the site for credit."),
     Problem("period_not_over", 409, "Period not over", "The billing period has not ended, or calls of it may still settle.", "Nothing was billed.", "Try again an hour after the period's end."),

@@ -3,12 +3,15 @@
 import hashlib
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from billing.errors import PriceInvalid
+from billing.models import Price
 from billing.prices import set_price
 from inference.artifacts import load_bundle
 from marketplace import audit
@@ -83,3 +86,53 @@ def list_model(*, owner: Organization, name: str, source: Path, public: bool, by
     if created:
         audit.record(owner, action="model.listed", target=model, by=by)
     return model
+
+
+@transaction.atomic
+def set_version_price(version: ModelVersion, *, unit_nanos: int, effective_from: datetime | None, by: User | str) -> Price:
+    """Give a version a new price, from now or a later moment on; calls admitted before keep theirs.
+
+    Raises:
+        PriceInvalid: it is negative or absurd, lies in the past, or another takes effect at that
+            very moment. No price was changed.
+    """
+    last = Price.objects.filter(sku=version.sku).order_by("-effective_from").first()
+    if last is None:
+        message = f"{version.sku} was never priced: publish it with a unit first."
+        raise PriceInvalid(message)
+    price = set_price(sku=version.sku, unit=last.unit, unit_nanos=unit_nanos, effective_from=effective_from)
+    model_changed(version.model)
+    details = {"unit": price.unit, "unit_nanos": unit_nanos, "effective_from": price.effective_from.isoformat()}
+    audit.record(version.model.owner, action="price.set", target=version, by=by, details=details)
+    return price
+
+
+@transaction.atomic
+def set_traffic_weight(version: ModelVersion, *, weight: int, by: User | str) -> None:
+    """Set a version's share of the calls that name none, relative to the model's other live versions."""
+    before = version.traffic_weight
+    version.traffic_weight = weight
+    version.save(update_fields=["traffic_weight"])
+    model_changed(version.model)
+    audit.record(version.model.owner, action="version.weighted", target=version, by=by, details={"from": before, "to": weight})
+
+
+@transaction.atomic
+def retire_version(version: ModelVersion, *, reason: str, by: User | str) -> None:
+    """Stop selling a version within a second; it stays on the bills. Retiring twice changes nothing."""
+    version = ModelVersion.objects.select_for_update().get(pk=version.pk)
+    if version.state == ModelVersion.State.RETIRED:
+        return
+    version.state = ModelVersion.State.RETIRED
+    version.save(update_fields=["state"])
+    model_changed(version.model)
+    audit.record(version.model.owner, action="version.retired", target=version, by=by, details={"reason": reason})
+
+
+@transaction.atomic
+def set_visibility(model: CatalogueModel, *, public: bool, by: User | str) -> None:
+    """Show a model to all organizations, or to its owner alone. Others lose it within a second."""
+    model.public = public
+    model.save(update_fields=["public"])
+    model_changed(model)
+    audit.record(model.owner, action="model.shown" if public else "model.hidden", target=model, by=by)

@@ -79,3 +79,19 @@ def restore_organization(organization: Organization, *, by: User | str) -> None:
     organization.save(update_fields=["suspended_at"])
     organization_changed(organization)
     audit.record(organization, action="organization.restored", target=organization, by=by)
+
+
+@transaction.atomic
+def block_user(user: User, *, reason: str, by: User) -> None:
+    """Keep a person from signing in; who is signed in is out at the next page. Their keys still work."""
+    user.is_active = False
+    user.save(update_fields=["is_active"])
+    audit.record(None, action="user.blocked", target=user, by=by, details={"reason": reason})
+
+
+@transaction.atomic
+def unblock_user(user: User, *, by: User) -> None:
+    """Let a blocked person sign in again."""
+    user.is_active = True
+    user.save(update_fields=["is_active"])
+    audit.record(None, action="user.unblocked", target=user, by=by)

@@ -1,14 +1,12 @@
 """The metered call, as one straight line: authenticate, resolve, admit, parse, hold, infer, settle, reply."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from billing.metering import Meter
 from billing.money import Nanos
 from billing.pricing import highest_charge
 from inference.engine import Engine
-from marketplace.errors import MethodNotAllowed
+from marketplace.errors import NotFound
 from marketplace.gateway import native
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
@@ -18,8 +16,8 @@ from marketplace.gateway.log import RequestRecorder
 from marketplace.gateway.options import GatewaySettings, read_options
 from marketplace.gateway.replies import Reply, answer, refusal, send_reply
 from marketplace.gateway.request import Receive, Request, Scope, Send
-from marketplace.gateway.routing import find_route
-from marketplace.gateway.settling import Answered, settle
+from marketplace.gateway.routing import Route, find_route
+from marketplace.gateway.settling import Admitted, Answered, settle
 from marketplace.gateway.snapshot import Snapshot
 from marketplace.problems import status_of
 
@@ -65,67 +63,71 @@ class Gateway:
                 self._meter.mark_delivered(reply.seq)
 
     async def _answer(self, exchange: Exchange) -> Reply:
-        exchange.route = find_route(exchange.request.path)
-        if exchange.route is None or exchange.request.method != "POST":
-            raise MethodNotAllowed(allow="POST")
-        if exchange.route.action == "estimate":
-            return await self._estimate(exchange)
-        return await self._predict(exchange)
+        route = exchange.route = find_route(exchange.request.path)
+        if route is None:
+            raise NotFound
+        if route.action == "estimate":
+            return await self._estimate(exchange, route)
+        return await self._predict(exchange, route)
 
-    async def _predict(self, exchange: Exchange) -> Reply:
+    async def _predict(self, exchange: Exchange, route: Route) -> Reply:
         """Admit, predict, settle, reply. Only an answered call is charged."""
-        request, route = exchange.request, exchange.route
-        assert route is not None  # noqa: S101 (for the type checker: _answer set it)
+        request = exchange.request
         caller = exchange.caller = await self._snapshot.authenticate(request)
         caller.check_scope("predict")
         version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
         terms = exchange.terms = version.terms_now()  # Frozen here: the price at admission holds.
         exchange.end_stage(b"auth")
-        with self._admitted(caller, exchange):
+        self._admit(caller, exchange)
+        try:
             self._meter.check_open()  # A call that cannot be recorded is refused before it runs.
-            options = read_options(request, self._settings)
             body = await request.read_body(self._settings.max_body_bytes)
-            async with self._claims.held(caller, request, body) as claim:
-                if claim and claim.stored:
-                    return claim.stored
-                call = native.parse(body, version, terms, limits=self._settings)
-                exchange.units = call.units
-                highest = highest_charge(terms, call.units) if caller.livemode else Nanos(0)
-                options.check_cost(highest)
-                hold = await self._meter.hold(caller.budgets, highest)
-                try:
-                    exchange.end_stage(b"limit")
-                    rows, tenant = call.prepared.rows, caller.organization_id
-                    inferred = await self._engine.infer(version.bundle, rows, tenant=tenant, deadline=options.deadline)
-                    exchange.add_stages((b"queue", inferred.queue_us / 1e6), (b"infer", inferred.infer_us / 1e6))
-                    return await settle(Answered(exchange, call, inferred, hold, claim), self._meter, self._recorder)
-                finally:
-                    hold.release()  # What was settled is no longer held; all else goes back.
+            reply = await self._claims.run_once(
+                caller, request, body, lambda claim: self._run(Admitted(exchange, caller, version, terms, claim), body)
+            )
+        finally:
+            self._in_flight.leave(caller.tenant)
+        reply.headers += exchange.rate_headers()
+        return reply
 
-    async def _estimate(self, exchange: Exchange) -> Reply:
+    async def _run(self, admitted: Admitted, body: bytes) -> Reply:
+        """Parse, hold, infer, settle. What was held and not charged goes back, whatever happens."""
+        exchange, caller, version, terms = admitted.exchange, admitted.caller, admitted.version, admitted.terms
+        options = read_options(exchange.request, self._settings)
+        call = native.parse(body, version, terms, limits=self._settings)
+        exchange.units = call.units
+        highest = highest_charge(terms, call.units) if caller.livemode else Nanos(0)
+        options.check_cost(highest)
+        hold = await self._meter.hold(caller.budgets, highest)
+        try:
+            exchange.end_stage(b"limit")
+            inferred = await self._engine.infer(version.bundle, call.prepared.rows, tenant=caller.tenant, deadline=options.deadline)
+            exchange.add_stages((b"queue", inferred.queue_us / 1e6), (b"infer", inferred.infer_us / 1e6))
+            return await settle(admitted, Answered(call, inferred, hold), meter=self._meter, recorder=self._recorder)
+        finally:
+            hold.release()  # What was settled is no longer held.
+
+    async def _estimate(self, exchange: Exchange, route: Route) -> Reply:
         """Tell a body's units and highest cost. Nothing is run, held or charged."""
-        request, route = exchange.request, exchange.route
-        assert route is not None  # noqa: S101 (for the type checker: _answer set it)
+        request = exchange.request
         caller = exchange.caller = await self._snapshot.authenticate(request)
         caller.check_scope("predict")
-        version = await self._snapshot.resolve(caller, route.model_path, route.number)
-        terms = version.terms_now()
-        with self._admitted(caller, exchange):
+        version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
+        terms = exchange.terms = version.terms_now()
+        self._admit(caller, exchange)
+        try:
             call = native.parse(await request.read_body(self._settings.max_body_bytes), version, terms, limits=self._settings)
+        finally:
+            self._in_flight.leave(caller.tenant)
         highest = highest_charge(terms, call.units) if caller.livemode else Nanos(0)
         usage = native.usage_fields(terms, units=call.units, charge_nanos=highest, livemode=caller.livemode)
         return answer(native.render_estimate(version=version, usage=usage), exchange.rate_headers())
 
-    @contextmanager
-    def _admitted(self, caller: Caller, exchange: Exchange) -> Iterator[None]:
-        """Count the call against rate and concurrency for as long as it is in flight."""
-        key = self._key_rates.admit(caller.key_id, limit=caller.key_rate)
-        exchange.rates = key, self._organization_rates.admit(caller.organization_id, limit=caller.organization_rate)
-        self._in_flight.enter(caller.organization_id)
-        try:
-            yield
-        finally:
-            self._in_flight.leave(caller.organization_id)
+    def _admit(self, caller: Caller, exchange: Exchange) -> None:
+        """Count the call against the rates, and against the calls in flight until `_in_flight.leave`."""
+        key = self._key_rates.admit(caller.digest, limit=caller.key_rate)
+        exchange.rates = key, self._organization_rates.admit(caller.tenant, limit=caller.organization_rate)
+        self._in_flight.enter(caller.tenant)
 
     def _refuse(self, error: Exception, exchange: Exchange) -> Reply:
         """Turn an error into its problem, and put it into the caller's request log."""

@@ -7,8 +7,7 @@ draft-ietf-httpapi-idempotency-key-header-06.
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -131,25 +130,28 @@ class Claims:
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
 
-    @asynccontextmanager
-    async def held(self, caller: Caller, request: Request, body: bytes) -> AsyncIterator[Claim | None]:
-        """Hold the request's Idempotency-Key while the block runs; None where it has none.
+    async def run_once(self, caller: Caller, request: Request, body: bytes, run: Callable[[Claim | None], Awaitable[Reply]]) -> Reply:
+        """Return the reply of `run`, or the one that the same Idempotency-Key and body got before.
+
+        Args:
+            caller: Whose key it is; organizations do not share keys.
+            request: Without the header, `run` simply runs.
+            body: The raw body, whose SHA-256 is the fingerprint.
+            run: Gets the claim that it must complete in the commit that settles it.
 
         Raises:
             HeaderInvalid: the key cannot be used.
-            IdempotencyKeyReused: it belongs to another body; nothing was claimed.
-            IdempotencyInProgress: the first request still runs; nothing was claimed.
+            IdempotencyKeyReused: it belongs to another body; nothing was run.
+            IdempotencyInProgress: the first request still runs; nothing was run.
+            Exception: what `run` raised; then the key may be used again.
         """
-        key = read_idempotency_key(request)
-        if key is None:
-            yield None
-            return
-        claim = await self._make(caller, request, key, fingerprint=hashlib.sha256(body).hexdigest())
+        if not request.has_header(b"idempotency-key"):
+            return await run(None)
+        claim = await self._make(caller, request, read_idempotency_key(request), fingerprint=hashlib.sha256(body).hexdigest())
         if claim.stored:
-            yield claim
-            return
+            return claim.stored
         try:
-            yield claim
+            return await run(claim)
         except BaseException:
             await self._drop(claim)
             raise

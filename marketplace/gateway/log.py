@@ -2,20 +2,19 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from django.db import connection
 from django.utils import timezone
 
 from billing.metering import Meter
-from billing.sql import uuid_value
+from billing.sql import insert_rows, time_value, uuid_value
 from inference.engine import Inferred
 from marketplace.changes import organization_changed
 from marketplace.gateway.exchange import Exchange
-from marketplace.models import ApiKey, Organization, RequestLog
+from marketplace.models import ApiKey, Organization
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +27,11 @@ _COLUMNS: Final = (
     "id, organization_id, key_id, version_id, livemode, route, status, code, unit, units, charge_nanos,"
     " batch_rows, queue_us, infer_us, total_us, occurred_at, reply"
 )
-_INSERT: Final = f"INSERT INTO {RequestLog._meta.db_table} ({_COLUMNS}) VALUES ({', '.join(['%s'] * 17)})"  # noqa: S608 (constants)
+_INSERT: Final = f"INSERT INTO marketplace_requestlog ({_COLUMNS})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRecord:
-    """One line of the request log."""
+class RequestRecord(NamedTuple):
+    """One line of the request log. A named tuple: a frozen dataclass of 18 fields costs 5 us more to make."""
 
     id: UUID
     organization_id: UUID
@@ -59,9 +57,9 @@ class WriteRequests:
     """Inserts request log lines, and marks an organization's first call."""
 
     def write(self, items: Sequence[RequestRecord]) -> list[Any]:
-        """Write inside the committer's transaction: one executemany, 6 us a line."""
+        """Write inside the committer's transaction."""
         with connection.cursor() as cursor:
-            cursor.executemany(_INSERT, [_row(item) for item in items])
+            insert_rows(cursor, _INSERT, [_row(item) for item in items])
         for item in items:
             if item.is_first:
                 self._mark_first_call(item.organization_id)
@@ -105,7 +103,7 @@ def _row(item: RequestRecord) -> tuple[Any, ...]:
         item.queue_us,
         item.infer_us,
         item.total_us,
-        connection.ops.adapt_datetimefield_value(item.occurred_at),
+        time_value(item.occurred_at),
         item.reply,
     )
 
@@ -122,7 +120,7 @@ class RequestRecorder:
     def answered(self, exchange: Exchange, *, charge_nanos: int, inferred: Inferred, body: bytes) -> tuple[WriteRequests, RequestRecord]:
         """Return the write that logs an answered call; it goes into the settling commit."""
         caller = exchange.caller
-        assert caller is not None  # noqa: S101 (for the type checker: only known callers are answered)
+        assert caller is not None
         self._used[caller.key_id] = exchange.occurred_at
         is_first = caller.awaits_first_call
         record = self._record(
@@ -153,7 +151,7 @@ class RequestRecorder:
             self.dropped += 1
 
     @staticmethod
-    def _record(  # noqa: PLR0913 (a line of the log has that many facts)
+    def _record(
         exchange: Exchange,
         *,
         status: int,
@@ -166,7 +164,7 @@ class RequestRecorder:
         is_first: bool = False,
     ) -> RequestRecord:
         caller = exchange.caller
-        assert caller is not None  # noqa: S101 (for the type checker: only known callers are logged)
+        assert caller is not None
         return RequestRecord(
             id=exchange.request.id,
             organization_id=caller.organization_id,

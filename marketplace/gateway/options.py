@@ -59,16 +59,13 @@ def read_options(request: Request, settings: GatewaySettings) -> CallOptions:
     return CallOptions(deadline=asyncio.get_running_loop().time() + timeout_ms / 1000, max_cost=max_cost)
 
 
-def read_idempotency_key(request: Request) -> str | None:
-    """Return the Idempotency-Key, bare or quoted (IETF draft 06), or None where there is none.
+def read_idempotency_key(request: Request) -> str:
+    """Return the Idempotency-Key, bare or quoted (IETF draft 06).
 
     Raises:
         HeaderInvalid: it is empty, too long or not printable ASCII.
     """
-    text = request.header(b"idempotency-key")
-    if text is None:
-        return None
-    key = text.strip()
+    key = (request.header(b"idempotency-key") or "").strip()
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isascii() and key.isprintable()):

@@ -61,7 +61,7 @@ def rate_headers(key: RateState, organization: RateState) -> Headers:
 
 def server_timing(stages: Sequence[tuple[bytes, float]]) -> tuple[bytes, bytes]:
     """Return Server-Timing of named stages, each in seconds (shown in milliseconds)."""
-    return (b"server-timing", b", ".join(b"%b;dur=%.3f" % (name, seconds * 1000) for name, seconds in stages))
+    return (b"server-timing", b", ".join([b"%b;dur=%.3f" % (name, seconds * 1000) for name, seconds in stages]))
 
 
 async def send_reply(reply: Reply, request: Request, send: Send) -> None:

@@ -20,7 +20,7 @@ _MAX_BODY_CHUNKS: Final = 8192
 class Request:
     """What the gateway needs of one HTTP request. Header names are lowercase text."""
 
-    __slots__ = ("_headers", "_receive", "id", "method", "path", "peer", "started")
+    __slots__ = ("_headers", "_public_id", "_receive", "id", "method", "path", "peer", "started")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.id: UUID = uuid7()
@@ -31,11 +31,18 @@ class Request:
         self.peer: str = client[0] if client else ""
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
+        self._public_id = ""
 
     @property
     def public_id(self) -> str:
         """The Request-Id: `req_` and the id in base62."""
-        return public_id("req", self.id)
+        if not self._public_id:
+            self._public_id = public_id("req", self.id)
+        return self._public_id
+
+    def has_header(self, name: bytes) -> bool:
+        """Whether a header was sent. `name` is lowercase."""
+        return name in self._headers
 
     def header(self, name: bytes) -> str | None:
         """Return a header's text, or None. `name` is lowercase; of repeated headers the last counts."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 ACTIONS: Final = frozenset({"predict", "estimate"})
-_PREFIX: Final = "/v1/models/"
+PREFIX: Final = "/v1/models/"  # Every POST below it is the gateway's.
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,10 @@ class Route:
 
 
 def find_route(path: str) -> Route | None:
-    """Return what a path asks of the gateway, or None: then it is Django's."""
-    if not path.startswith(_PREFIX):
+    """Return what a path asks of the gateway, or None."""
+    if not path.startswith(PREFIX):
         return None
-    parts = path[len(_PREFIX) :].split("/")
+    parts = path[len(PREFIX) :].split("/")
     if len(parts) != 3 or parts[2] not in ACTIONS:
         return None
     owner, named, action = parts

@@ -93,7 +93,7 @@ class GatewayService:
                 for version in model.versions if model else ():
                     await self.engine.load(version.bundle)
             except (InferenceError, MarketplaceError) as error:  # Its callers are told; others can be served.
-                log.error("Model %s could not be loaded: %s", path, error)
+                log.warning("Model %s could not be loaded: %s", path, error)
 
     async def _flush_last_used(self) -> None:
         while True:

@@ -84,7 +84,7 @@ def load_model(path: str) -> ServedModel | None:
     model = CatalogueModel.objects.select_related("owner").filter(owner__slug=owner, name=name).first()
     if model is None:
         return None
-    owner_id: UUID = model.owner_id  # type: ignore[attr-defined]
+    owner_id: UUID = model.owner_id
     live = model.versions.filter(state=ModelVersion.State.LIVE)
     return ServedModel(path=path, public=model.public, owner_id=owner_id, versions=[_load_version(version, path) for version in live])
 
