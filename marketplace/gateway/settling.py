@@ -26,7 +26,15 @@ class Admitted(NamedTuple):
     claim: Claim | None  # On its Idempotency-Key, if it has one.
 
 
-async def settle(admitted: Admitted, call: native.Call, inferred: Inferred, hold: Hold, meter: Meter, recorder: RequestRecorder) -> Reply:
+class Answered(NamedTuple):
+    """What the model made of it, not charged yet."""
+
+    call: native.Call
+    inferred: Inferred
+    hold: Hold
+
+
+async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, recorder: RequestRecorder) -> Reply:
     """Charge an answered call and return its reply; when this returns, both are durable.
 
     Usage event, rollup, budgets, request log and the reply kept for a repeated request are
