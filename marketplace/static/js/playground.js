@@ -1,0 +1,135 @@
+// A model's playground: the browser itself calls the metered address, as any client would.
+
+const form = document.querySelector("[data-playground]");
+const field = form.querySelector("textarea");
+const result = document.querySelector("[data-result]");
+const say = (name) => form.dataset[name];
+let key = null;
+
+async function obtainKey() {
+  if (key && key.expiresAt > Date.now() + 60_000) return key.secret;
+  const reply = await fetch(form.dataset.keyUrl, {
+    method: "POST",
+    headers: { "X-CSRFToken": form.querySelector("[name=csrfmiddlewaretoken]").value },
+  });
+  const body = await reply.json();
+  if (!reply.ok) throw new Error(body.detail);
+  key = { secret: body.key, expiresAt: Date.parse(body.expires_at) };
+  return key.secret;
+}
+
+async function call(url) {
+  const secret = await obtainKey();
+  const started = performance.now();
+  const reply = await fetch(url, {
+    method: "POST",
+    headers: { "Authorization": `Bearer ${secret}`, "Content-Type": "application/json" },
+    body: JSON.stringify({ input_data: [field.value] }),
+  });
+  const text = await reply.text();
+  const latencyMs = performance.now() - started;
+  let body = {};
+  try { body = JSON.parse(text); } catch { /* Not JSON: a proxy's page. Its status is shown. */ }
+  if (reply.status === 401) key = null; // Expired or revoked meanwhile: the next run gets another.
+  if (!reply.ok) throw new Error(body.detail ?? `HTTP ${reply.status}`);
+  return { body, latencyMs };
+}
+
+function element(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+// "$0.0000046": all the digits there are, at least two.
+function money(cost, currency) {
+  const [units, decimals = ""] = cost.split(".");
+  const shown = decimals.replace(/0+$/, "").padEnd(2, "0");
+  return currency === "usd" ? `$${units}.${shown}` : `${units}.${shown} ${currency.toUpperCase()}`;
+}
+
+// A test key's call costs nothing; what it would have cost is the same units at the live price.
+function cost(usage) {
+  if (usage.livemode !== false) return money(usage.cost, usage.currency);
+  const nanos = BigInt(usage.units) * BigInt(form.dataset.unitNanos);
+  const digits = nanos.toString().padStart(10, "0");
+  return money(`${digits.slice(0, -9)}.${digits.slice(-9)}`, usage.currency);
+}
+
+function fact(label, value) {
+  const line = element("span");
+  line.append(`${label} `, element("b", "", value));
+  return line;
+}
+
+function score({ label, score: value }) {
+  const row = element("li", "score");
+  const track = element("div", "score__track");
+  const fill = element("div", "score__fill");
+  fill.style.width = `${Math.max(value * 100, 1)}%`;
+  track.append(fill);
+  row.append(element("span", "", label), track, element("span", "score__value", `${(value * 100).toFixed(1)} %`));
+  return row;
+}
+
+function showAnswer({ body, latencyMs }) {
+  const scores = element("ul", "scores");
+  const rows = Array.isArray(body.prediction?.[0]) ? body.prediction[0] : [];
+  scores.append(...rows.map(score));
+  const facts = element("p", "meter-line");
+  facts.append(
+    fact(say("latencyLabel"), `${latencyMs.toFixed(latencyMs < 10 ? 1 : 0)} ms`),
+    fact(say("unitsLabel"), String(body.usage.units)),
+    fact(body.usage.livemode === false ? say("wouldCostLabel") : say("costLabel"), cost(body.usage)),
+  );
+  const details = element("details", "details");
+  const pre = element("pre", "code--wrap", JSON.stringify(body, null, 2));
+  pre.tabIndex = 0;
+  const box = element("div", "code");
+  box.append(pre);
+  details.append(element("summary", "", say("replyLabel")), box);
+  const stack = element("div", "stack stack--s");
+  stack.append(scores, facts, details);
+  result.replaceChildren(stack);
+}
+
+function showEstimate({ body }) {
+  const facts = element("p", "meter-line");
+  facts.append(fact(say("unitsLabel"), String(body.usage.units)), fact(say("atMostLabel"), cost(body.usage)));
+  result.replaceChildren(facts);
+}
+
+function showError(error) {
+  const box = element("div", "alert alert--bad");
+  box.append(element("div", "", error.message || say("failed")));
+  result.replaceChildren(box);
+}
+
+async function run(url, show) {
+  const buttons = form.querySelectorAll("button");
+  for (const button of buttons) button.disabled = true;
+  result.setAttribute("aria-busy", "true");
+  try {
+    show(await call(url));
+  } catch (error) {
+    showError(error);
+  } finally {
+    for (const button of buttons) button.disabled = false;
+    result.removeAttribute("aria-busy");
+  }
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (event.submitter?.dataset.action === "estimate") run(form.dataset.estimateUrl, showEstimate);
+  else run(form.dataset.predictUrl, showAnswer);
+});
+
+for (const chip of form.querySelectorAll("[data-example]")) {
+  chip.addEventListener("click", () => {
+    field.value = chip.dataset.example;
+    form.requestSubmit(form.querySelector("[type=submit]"));
+  });
+}
+for (const button of form.querySelectorAll("[data-needs-js]")) button.disabled = false;

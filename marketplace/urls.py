@@ -1,0 +1,12 @@
+"""All addresses that Django answers. The gateway's are routed before it (`asgi.py`)."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("marketplace.web.urls")),
+    path("accounts/", include("allauth.account.urls")),
+    path("i18n/", include("django.conf.urls.i18n")),
+    path("admin/", admin.site.urls),
+    path("v1/", include("marketplace.api.urls")),
+]
