@@ -20,8 +20,8 @@ from typing import Any, Final
 # A program that ended is started again after this long; doubled for each time in a row.
 _FIRST_DELAY_S: Final = 0.5
 _LONGEST_DELAY_S: Final = 30.0
-# A run of this length was a success: the next restart waits as the first one did.
-_STEADY_S: Final = 60.0
+# A run of this length was a success, as is a gateway that got ready: the next restart waits as the first one did.
+_STEADY_S: Final = 10.0
 # From SIGTERM to SIGKILL. The gateway bounds its own draining at 20 s (asgi).
 GRACE_S: Final = 30.0
 _PROBE_INTERVAL_S: Final = 0.1
@@ -53,7 +53,11 @@ class _Running:
 
 
 class Supervisor:
-    """Runs programs until a signal says stop. They are stopped in the order in which they are given."""
+    """Runs programs until a signal says stop: the gateway, and others that help it.
+
+    They are stopped in the order in which they are given. The first one is the gateway; it
+    answers /healthz on the listener.
+    """
 
     def __init__(
         self, programs: Sequence[Program], *, listener: socket.socket, say: Callable[[str], Any], on_ready: Callable[[float], Any]
@@ -67,7 +71,7 @@ class Supervisor:
         self._began = time.monotonic()
         self._probe: socket.socket | None = None
         self._probe_at = 0.0
-        self._ready = False
+        self._ready = self._was_ready = False
         self._stop_asked_at: float | None = None
         self._impatient = False  # Somebody asked again, to stop at once.
 
@@ -166,6 +170,8 @@ class Supervisor:
         status, ran_s = running.process.returncode, time.monotonic() - running.started_at
         _kill_group(running.process.pid)  # What it started and did not stop.
         running.process = None
+        if running is self._all[0]:
+            self._ready, self._began = False, time.monotonic()
         if not restart:
             return
         running.delay_s = _FIRST_DELAY_S if ran_s >= _STEADY_S else running.delay_s
@@ -193,7 +199,7 @@ class Supervisor:
 
     def _has_failed_to_start(self) -> bool:
         """Whether the gateway ended before it ever was ready: a mistake in the settings, not bad luck."""
-        return not self._ready and any(running.process is None for running in self._all[:1])
+        return not self._was_ready and self._all[0].process is None
 
     # ------------------------------------------------------------ Health
 
@@ -220,8 +226,15 @@ class Supervisor:
         self._probe.close()
         self._probe, self._probe_at = None, time.monotonic() + _PROBE_INTERVAL_S
         if reply.startswith(b"HTTP/1.1 200"):
-            self._ready = True
-            self._on_ready(time.monotonic() - self._began)
+            self._note_ready(time.monotonic() - self._began)
+
+    def _note_ready(self, seconds: float) -> None:
+        if self._was_ready:
+            self._say(f"The gateway is ready again, after {seconds:.1f} s.")
+        else:
+            self._on_ready(seconds)
+        self._ready = self._was_ready = True
+        self._all[0].delay_s = _FIRST_DELAY_S
 
     # ------------------------------------------------------------ The end
 
