@@ -102,6 +102,29 @@ def slow_model(*, steps_per_id: int = 20_000) -> onnx.ModelProto:
     )
 
 
+def hungry_model() -> onnx.ModelProto:
+    """Return `mean_model`, but 4 MB of memory are filled for each unit of the batch's largest id."""
+    nodes = [
+        helper.make_node("ReduceMax", ["ids"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["largest", "million"], ["elements"]),
+        helper.make_node("Unsqueeze", ["elements", "first_axis"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["filled"]),
+        helper.make_node("ReduceSum", ["filled"], ["nothing"], keepdims=0),
+        helper.make_node("Cast", ["ids"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["real", "axis"], ["sum"], keepdims=1),
+        *_with_lengths("sum", "total"),
+        helper.make_node("Div", ["total", "thousand"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "nothing"], ["probability"]),
+    ]
+    return _model(
+        nodes,
+        axis=np.array([1]),
+        first_axis=np.array([0]),
+        thousand=np.array(1000, np.float32),
+        million=np.array(2**20),
+    )
+
+
 def _with_lengths(name: str, result: str) -> list[onnx.NodeProto]:
     """Nodes that use `lengths` without changing the value: ONNX Runtime drops an input that nothing uses."""
     return [

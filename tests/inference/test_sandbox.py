@@ -1,0 +1,187 @@
+"""What a process can still do once it has entered the sandbox: run, and talk over its one socket."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference import landlock
+
+ROOT = Path(__file__).resolve().parents[2]
+# Tries what a hostile model would, and tells over the socket how each attempt ended.
+PROGRAM = textwrap.dedent("""
+    import ctypes, json, mmap, os, resource, signal, socket, sys, threading
+    from dataclasses import asdict
+    import numpy
+    from inference import sandbox
+
+    fd, uid, open_file, cuda = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "cuda"
+    scratch = sys.argv[6]
+    sandbox.detach(parent_pid=os.getppid())
+    if uid:
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    sock = socket.socket(fileno=fd)
+    report = sandbox.enter(keep_fd=fd, index=3, memory_bytes=2**30, cuda=cuda)
+
+    def attempt(action):
+        try:
+            action()
+        except Exception as error:
+            return type(error).__name__
+        return "done"
+
+    def connect():
+        socket.socket().connect(("127.0.0.1", int(sys.argv[5])))
+
+    outcome = {
+        "report": asdict(report),
+        "read a file": attempt(lambda: open("/etc/passwd").read()),
+        "read a relative file": attempt(lambda: open("etc/passwd").read()),
+        "read a file above": attempt(lambda: open("../etc/passwd").read()),
+        "list the root": attempt(lambda: os.listdir("/etc")),
+        "write a file": attempt(lambda: open(scratch + "/left-behind", "w").write("x")),
+        "write a file here": attempt(lambda: open("left-behind", "w").write("x")),
+        "make a folder": attempt(lambda: os.mkdir(scratch + "/folder")),
+        "connect": attempt(connect),
+        "use an inherited descriptor": attempt(lambda: os.read(open_file, 1)),
+        "start a program": attempt(lambda: os.execv("/bin/true", ["true"])),
+        "start a process": attempt(lambda: os.fork() or os._exit(0)),
+        "start a thread": attempt(lambda: threading.Thread(target=int).start()),
+        "signal the parent": attempt(lambda: os.kill(os.getppid(), 0)),
+        "map memory": attempt(lambda: mmap.mmap(-1, 2**31)),
+        "environment": dict(os.environ),
+        "no_new_privs": ctypes.CDLL(None).prctl(39, 0, 0, 0, 0),
+        "dumpable": ctypes.CDLL(None).prctl(3, 0, 0, 0, 0),
+        "leads its session": os.getsid(0) == os.getpid(),
+        "interrupt": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+        "computes": float(numpy.ones(3).sum()),
+    }
+    sock.sendall(json.dumps(outcome).encode())
+""")
+
+is_root = os.geteuid() == 0
+has_landlock = landlock.find_abi() is not None
+needs_landlock = pytest.mark.skipif(not has_landlock, reason="this kernel has no Landlock")
+needs_root = pytest.mark.skipif(not is_root, reason="only root can become somebody else")
+
+
+def enter_sandbox(scratch: Path, *, uid: int = 0, device: str = "cpu") -> dict[str, Any]:
+    """Run the program in a sandbox, as another user first where `uid` says so; return what it could do.
+
+    Without the sandbox, anyone could write to the scratch folder: it must be empty afterwards.
+    """
+    scratch.chmod(0o777)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.create_server(("127.0.0.1", 0)) as server, Path(__file__).open() as open_file:
+        fds = (theirs.fileno(), open_file.fileno())
+        with subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(fds[0]), str(uid), str(fds[1]), device, str(server.getsockname()[1]), str(scratch)],
+            pass_fds=fds,
+            cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT), "SECRET": "x", "OPENBLAS_NUM_THREADS": "1"},
+        ) as process:
+            theirs.close()
+            with ours.makefile() as replies:
+                text = replies.read()
+            assert process.wait(10) == 0
+    assert not list(scratch.iterdir())
+    outcome: dict[str, Any] = json.loads(text)
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return enter_sandbox(tmp_path_factory.mktemp("scratch"))
+
+
+def test_a_sandboxed_process_reaches_no_file(outcome: dict[str, Any]) -> None:
+    if not (outcome["report"]["landlock_abi"] or outcome["report"]["empty_root"]):
+        pytest.skip("this kernel has no Landlock, and we are not root")
+    attempts = ["read a file", "read a relative file", "read a file above", "list the root", "write a file"]
+    for attempt in [*attempts, "write a file here", "make a folder"]:
+        assert outcome[attempt] in {"PermissionError", "FileNotFoundError"}, attempt
+
+
+def test_a_sandboxed_process_makes_no_connection(outcome: dict[str, Any]) -> None:
+    if not ((outcome["report"]["landlock_abi"] or 0) >= 4 or outcome["report"]["own_network"]):
+        pytest.skip("this kernel's Landlock knows no network, and we are not root")
+    assert outcome["connect"] in {"PermissionError", "OSError"}
+
+
+def test_a_sandboxed_process_inherits_nothing_and_has_no_environment(outcome: dict[str, Any]) -> None:
+    assert outcome["use an inherited descriptor"] == "OSError"
+    assert outcome["environment"] == {}
+
+
+def test_a_sandboxed_process_starts_no_program_and_takes_no_more_memory_than_it_may(outcome: dict[str, Any]) -> None:
+    assert outcome["start a program"] != "done"
+    assert outcome["map memory"] == "OSError"
+    limits = outcome["report"]["limits"]
+    assert (limits["core"], limits["fsize"], limits["as"], limits["nproc"]) == (0, 0, 2**30, 0)
+
+
+def test_a_sandboxed_process_gains_no_rights_shows_no_memory_and_leaves_the_terminal_alone(outcome: dict[str, Any]) -> None:
+    assert (outcome["no_new_privs"], outcome["dumpable"]) == (1, 0)
+    assert outcome["leads its session"]
+    assert outcome["interrupt"]
+    assert outcome["report"]["threads"] == 1
+
+
+def test_a_sandboxed_process_still_computes(outcome: dict[str, Any]) -> None:
+    assert outcome["computes"] == 3
+
+
+@needs_root
+def test_root_becomes_somebody_else_who_starts_no_thread_and_no_process(outcome: dict[str, Any]) -> None:
+    report = outcome["report"]
+    assert report["own_uid"] == 61_184 + 3
+    assert report["empty_root"]
+    assert outcome["start a process"] != "done"
+    assert outcome["start a thread"] != "done"
+    assert outcome["signal the parent"] == "PermissionError"
+
+
+@needs_root
+@needs_landlock
+def test_without_root_landlock_alone_keeps_files_and_connections_out_of_reach(tmp_path: Path) -> None:
+    outcome = enter_sandbox(tmp_path, uid=61_000)
+
+    report = outcome["report"]
+    assert (report["own_uid"], report["empty_root"], report["own_network"]) == (None, False, False)
+    for attempt in ("read a file", "read a relative file", "read a file above", "list the root", "write a file"):
+        assert outcome[attempt] in {"PermissionError", "FileNotFoundError"}, attempt
+    if report["landlock_abi"] >= 4:
+        assert outcome["connect"] == "PermissionError"
+    assert outcome["start a program"] == "PermissionError"
+    assert outcome["start a process"] != "done"
+
+
+@needs_landlock
+def test_with_a_gpu_libraries_stay_readable_and_all_else_stays_closed(tmp_path: Path) -> None:
+    outcome = enter_sandbox(tmp_path, device="cuda")
+
+    assert outcome["read a file"] == "done"  # /etc holds the linker's configuration.
+    assert outcome["write a file"] in {"PermissionError", "OSError"}
+    assert outcome["make a folder"] == "PermissionError"
+    assert "as" not in outcome["report"]["limits"]
+
+
+def test_a_kernel_without_landlock_is_reported_and_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "_syscall", lambda *_: -1)  # ENOSYS, EOPNOTSUPP: the same answer.
+
+    assert landlock.find_abi() is None
+
+
+def test_a_process_whose_parent_is_already_gone_does_not_live_on() -> None:
+    program = "import os\nfrom inference import sandbox\nsandbox.detach(parent_pid=1_000_000_000)\nprint('alive')"
+
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
