@@ -193,7 +193,7 @@ STARTER_DIR: Final = BASE_DIR / "inference" / "starter"
 # ---------------------------------------------------------------- Work off the call
 
 # redis://host or amqp://host when the site grows; without it Celery speaks through files.
-CELERY_BROKER_URL = env_str("CELERY_BROKER_URL", default="filesystem://")
+CELERY_BROKER_URL = env_str("CELERY_BROKER_URL", default="filesystem://localhost")
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {
         "data_folder_in": str(VAR_DIR / "broker" / "queue"),
@@ -202,7 +202,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
         "processed_folder": str(VAR_DIR / "broker" / "processed"),
         "store_processed": False,
     }
-    if CELERY_BROKER_URL == "filesystem://"
+    if CELERY_BROKER_URL.startswith("filesystem://")
     else {"visibility_timeout": 3600}  # Seconds; longer than the longest task.
 )
 CELERY_ACCEPT_CONTENT = ["json"]
