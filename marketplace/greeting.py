@@ -23,11 +23,11 @@ def describe_started(started: Started) -> list[str]:
     return lines
 
 
-def describe_ready(*, seconds: float, key: str | None) -> list[str]:
-    """Return lines that tell where the site is, and how to make the first call."""
+def describe_ready(*, key: str | None) -> list[str]:
+    """Return lines that tell where the site is, and how to make the first call; `{seconds}` is still to be filled in."""
     return [
         "",
-        f"Farebox is ready at {settings.SITE_URL} (started in {seconds:.1f} s). Ctrl-C stops it.",
+        f"Farebox is ready at {settings.SITE_URL} (started in {{seconds}} s). Ctrl-C stops it.",
         "",
         *_call_lines(key or "YOUR_KEY"),
         "",

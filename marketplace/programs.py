@@ -1,7 +1,7 @@
 """Which programs make up the site, and how each is started."""
 
-import os
 import sys
+from typing import Final
 
 from django.conf import settings
 
@@ -9,19 +9,14 @@ from marketplace.supervisor import Program
 
 # Connections that may wait to be accepted, and how long calls in flight may take to end (s):
 # less than the supervisor's own patience, so that a stop is orderly.
-BACKLOG = 2048
-_DRAIN_S = 20
+BACKLOG: Final = 2048
+_DRAIN_S: Final = 20
 
 
 def site_programs(*, listener_fd: int) -> list[Program]:
     """Return the site's programs in the order in which they are stopped: the gateway drains first."""
     python = [sys.executable, "-m"]
-    # Our own log goes by lines; checks ran when we started.
-    environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "marketplace.settings",
-        "PYTHONUNBUFFERED": "1",
-        "CELERY_SKIP_CHECKS": "1",
-    }
+    site = {"DJANGO_SETTINGS_MODULE": "marketplace.settings", "PYTHONUNBUFFERED": "1"}
     gateway = [
         *python, "uvicorn", "marketplace.asgi:application",
         "--fd", str(listener_fd),
@@ -33,12 +28,17 @@ def site_programs(*, listener_fd: int) -> list[Program]:
         "--no-proxy-headers",
     ]  # fmt: skip
     celery = [*python, "celery", "--app", "marketplace.celery", "--quiet"]
+    quiet = {
+        "CELERY_SKIP_CHECKS": "1",  # They ran when `serve` started.
+        # Celery dislikes root for the sake of pickle, which is off here (CELERY_ACCEPT_CONTENT).
+        "PYTHONWARNINGS": "ignore:You're running the worker",
+    }
     # One process without children: the embedded site has little to do off the call. A larger one
     # runs its own workers (docs/install.md).
     worker = [*celery, "worker", "--pool", "solo", "--without-mingle", "--without-gossip", "--without-heartbeat", "--loglevel", "WARNING"]
     beat = [*celery, "beat", "--schedule", str(settings.VAR_DIR / "celerybeat"), "--pidfile", "", "--loglevel", "WARNING"]
     return [
-        Program(name="gateway", argv=gateway, environment=environment, inherited=[listener_fd]),
-        Program(name="beat", argv=beat, environment=environment),
-        Program(name="worker", argv=worker, environment=environment),
+        Program(name="gateway", argv=gateway, environment=site, inherits_listener=True),
+        Program(name="beat", argv=beat, environment=site | quiet),
+        Program(name="worker", argv=worker, environment=site | quiet),
     ]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ listener = supervisor.open_listener("127.0.0.1", 0, backlog=16)
 print("port", listener.getsockname()[1], flush=True)
 def program(name, code):
     fd = listener.fileno()
-    return supervisor.Program(name=name, argv=[sys.executable, "-c", code, str(fd)], environment=os.environ, inherited=[fd])
+    return supervisor.Program(name=name, argv=[sys.executable, "-c", code, str(fd)], environment={}, inherits_listener=name == "gateway")
 programs = [program("gateway", sys.argv[1]), program("helper", sys.argv[2])]
 say = lambda line: print(line, flush=True)
 sys.exit(supervisor.Supervisor(programs, listener=listener, say=say, on_ready=lambda seconds: say("ready")).run())
@@ -115,8 +116,7 @@ def site(start: Callable[..., Site]) -> Site:
 
 def is_alive(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 

@@ -19,14 +19,13 @@ class Command(BaseCommand):
         parser.add_argument("--setup", action="store_true", help="first do what `manage.py setup` does")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Serve; the exit status is the supervisor's."""
+        """Become the supervisor; its exit status is this command's."""
         try:
-            status = serve(setup=options["setup"], say=self._say)
+            serve(setup=options["setup"], say=self._say)
         except CannotServe as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:  # During the setup; later the supervisor sees to it.
-            status = 130
-        sys.exit(status)
+            sys.exit(130)
 
     def _say(self, line: str) -> None:
         self.stdout.write(line)
