@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import django
 import pytest
 
 # Before anything imports the settings: this session's database, secrets, mails and artifacts.
@@ -18,6 +19,9 @@ atexit.register(shutil.rmtree, _VAR_DIR, ignore_errors=True)
 for _name in ("DATABASE_URL", "SECRET_KEY", "KEY_PEPPER", "SITE_URL", "HOST", "PORT", "CELERY_BROKER_URL", "SMTP_HOST", "ARTIFACTS_DIR"):
     os.environ.pop(_name, None)
 os.environ["VAR_DIR"] = str(_VAR_DIR)
+os.environ["DJANGO_SETTINGS_MODULE"] = "marketplace.settings"
+(_VAR_DIR / "static").mkdir()  # WhiteNoise warns of a missing folder.
+django.setup()  # Other folders' conftest files import models.
 
 if TYPE_CHECKING:
     from marketplace.models import ModelVersion, Organization, User
@@ -54,6 +58,15 @@ def _loopback_only() -> Iterator[None]:
     patch.setattr(socket.socket, "connect_ex", _guarded_connect_ex)
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """Have SQLite's test database in a file: in memory, threads that share it meet locks that no real one has."""
+    from django.db import connection
+
+    if connection.vendor == "sqlite":
+        connection.settings_dict["TEST"]["NAME"] = str(_VAR_DIR / "test.sqlite3")
 
 
 @pytest.fixture(autouse=True)
