@@ -1,0 +1,282 @@
+"""The money: facts and balances to read, and two deeds, credit (on the organization) and refunds."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from unfold.admin import TabularInline
+from unfold.decorators import action, display
+
+from billing.models import (
+    Account,
+    Budget,
+    CreditGrant,
+    GatewayProcess,
+    Invoice,
+    InvoiceLine,
+    Lease,
+    LedgerEntry,
+    LedgerTransaction,
+    Price,
+    UsageEvent,
+    UsageRefund,
+    UsageRollup,
+)
+from billing.money import to_decimal_string
+from marketplace.admin.deeds import ReasonForm, bind, find_target, operator_of, run_deed
+from marketplace.admin.facts import FactAdmin, LongFactAdmin, show_age, show_money
+from marketplace.credits import refund_call
+
+
+class _Amounts:
+    """Columns of money, shown in dollars and not in nanos."""
+
+    @display(description="Charge", ordering="charge_nanos")
+    def charge(self, row: Any) -> str:
+        """The exact charge."""
+        return show_money(row.charge_nanos, places=9)
+
+    @display(description="Amount", ordering="amount_nanos")
+    def amount(self, row: Any) -> str:
+        """The amount."""
+        return show_money(row.amount_nanos)
+
+
+@admin.register(Account)
+class AccountAdmin(FactAdmin):
+    """All payers."""
+
+    list_display = ("name", "organization", "currency", "created_at")
+    list_select_related = ("organization",)
+    search_fields = ("name",)
+    fields = ("name", "organization", "currency", "created_at", "suspended_at")
+    readonly_fields = ("organization",)
+
+
+@admin.register(Budget)
+class BudgetAdmin(FactAdmin):
+    """What may be spent."""
+
+    list_display = ("account", "subject", "interval", "starts_at", "limit", "spent", "leased")
+    list_filter = ("interval",)
+    list_select_related = ("account",)
+    search_fields = ("account__name", "subject")
+    fields = ("account", "subject", "interval", "starts_at", "ends_at", "limit", "spent", "leased")
+    readonly_fields = ("limit", "spent", "leased")
+
+    @display(description="Limit", ordering="limit_nanos")
+    def limit(self, budget: Budget) -> str:
+        """What may be spent in all."""
+        return show_money(budget.limit_nanos)
+
+    @display(description="Spent", ordering="spent_nanos")
+    def spent(self, budget: Budget) -> str:
+        """What was settled."""
+        return show_money(budget.spent_nanos)
+
+    @display(description="Leased", ordering="leased_nanos")
+    def leased(self, budget: Budget) -> str:
+        """What gateways have set aside."""
+        return show_money(budget.leased_nanos)
+
+
+@admin.register(Lease)
+class LeaseAdmin(_Amounts, FactAdmin):
+    """Which process has which part of a budget."""
+
+    list_display = ("budget", "process", "amount")
+    list_select_related = ("budget", "process")
+    fields = ("budget", "process", "amount")
+    readonly_fields = ("amount",)
+
+
+@admin.register(GatewayProcess)
+class GatewayProcessAdmin(FactAdmin):
+    """The processes that settle calls."""
+
+    list_display = ("id", "state", "started_at", "heartbeat", "commit_seq", "delivered_seq")
+    ordering = ("-started_at",)
+    fields = ("id", "state", "started_at", "heartbeat_at", "commit_seq", "delivered_seq", "closed_at", "reclaimed_at")
+    readonly_fields = ("state",)
+
+    @display(description="State", label={"running": "success", "closed": "info", "reclaimed": "warning"})
+    def state(self, process: GatewayProcess) -> str:
+        """Whether it lives."""
+        if process.reclaimed_at:
+            return "reclaimed"
+        return "closed" if process.closed_at else "running"
+
+    @display(description="Heartbeat", ordering="heartbeat_at")
+    def heartbeat(self, process: GatewayProcess) -> str:
+        """How old its last sign of life is."""
+        return show_age(process.heartbeat_at)
+
+
+@admin.register(Price)
+class PriceAdmin(FactAdmin):
+    """All prices. New ones are set on the version's page."""
+
+    list_display = ("sku", "unit", "each", "currency", "effective_from")
+    list_filter = ("unit",)
+    search_fields = ("sku",)
+    ordering = ("sku", "-effective_from")
+    fields = ("sku", "unit", "each", "currency", "effective_from", "created_at")
+    readonly_fields = ("each",)
+
+    @display(description="Price of one", ordering="unit_nanos")
+    def each(self, price: Price) -> str:
+        """The exact price of a unit."""
+        return to_decimal_string(price.unit_nanos)
+
+
+@admin.register(UsageEvent)
+class UsageEventAdmin(_Amounts, LongFactAdmin):
+    """All metered facts, the newest first."""
+
+    list_display = ("id", "occurred_at", "account", "sku", "units", "unit", "charge", "livemode", "is_refunded")
+    list_filter = ("livemode",)
+    list_select_related = ("account", "refund")
+    search_fields = ("account__name", "sku")
+    ordering = ("-occurred_at",)
+    fields = (
+        "id",
+        "occurred_at",
+        "account",
+        "sku",
+        "price",
+        "units",
+        "unit",
+        "charge",
+        "livemode",
+        "source",
+        "process",
+        "seq",
+        "is_refunded",
+    )
+    readonly_fields = ("charge", "is_refunded")
+    actions_detail = ("give_back",)
+
+    @display(description="Refunded", boolean=True)
+    def is_refunded(self, event: UsageEvent) -> bool:
+        """Whether its charge was given back."""
+        return hasattr(event, "refund")
+
+    @action(description="Refund", url_path="refund", permissions=["deed"], icon="undo")
+    def give_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Give the charge back."""
+        event: UsageEvent = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            refund_call(event.pk, reason=fields["reason"], by=operator_of(request))
+
+        warning = f"{show_money(event.charge_nanos, places=9)} goes back to {event.account}. Refunding twice changes nothing."
+        return run_deed(self, request, title=f"Refund {event.pk}", warning=warning, form=bind(ReasonForm, request), do=do, target=event)
+
+
+@admin.register(UsageRefund)
+class UsageRefundAdmin(_Amounts, LongFactAdmin):
+    """What was given back."""
+
+    list_display = ("created_at", "account", "charge", "reason", "by", "booked_at")
+    list_select_related = ("account",)
+    search_fields = ("account__name", "reason")
+    ordering = ("-created_at",)
+    fields = ("event", "account", "charge", "reason", "by", "booked_at", "created_at")
+    readonly_fields = ("charge",)
+
+
+@admin.register(UsageRollup)
+class UsageRollupAdmin(_Amounts, LongFactAdmin):
+    """Hourly sums."""
+
+    list_display = ("hour", "account", "sku", "livemode", "events", "units", "charge", "refunded_events")
+    list_filter = ("livemode",)
+    list_select_related = ("account",)
+    search_fields = ("account__name", "sku")
+    ordering = ("-hour",)
+    fields = (
+        "hour",
+        "account",
+        "sku",
+        "price",
+        "unit",
+        "livemode",
+        "source",
+        "events",
+        "units",
+        "charge",
+        "refunded_events",
+        "refunded_units",
+    )
+    readonly_fields = ("charge",)
+
+
+@admin.register(CreditGrant)
+class CreditGrantAdmin(_Amounts, FactAdmin):
+    """Credit given. More is given on the organization's page."""
+
+    list_display = ("created_at", "account", "amount", "kind", "by", "reference")
+    list_filter = ("kind",)
+    list_select_related = ("account",)
+    search_fields = ("account__name", "reference", "by")
+    ordering = ("-created_at",)
+    fields = ("account", "amount", "kind", "reference", "by", "created_at", "transaction")
+    readonly_fields = ("amount",)
+
+
+class EntryInline(_Amounts, TabularInline):
+    """A transaction's entries, which sum to zero."""
+
+    model = LedgerEntry
+    extra = 0
+    can_delete = False
+    fields = ("ledger_account", "amount")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
+        """No: entries are posted."""
+        return False
+
+
+@admin.register(LedgerTransaction)
+class LedgerTransactionAdmin(LongFactAdmin):
+    """The ledger."""
+
+    list_display = ("created_at", "kind", "reference", "by")
+    list_filter = ("kind",)
+    search_fields = ("reference", "by")
+    ordering = ("-created_at",)
+    inlines = (EntryInline,)
+    fields = ("kind", "reference", "by", "created_at")
+
+
+class LineInline(_Amounts, TabularInline):
+    """An invoice's lines."""
+
+    model = InvoiceLine
+    extra = 0
+    can_delete = False
+    fields = ("sku", "unit", "events", "units", "charge", "amount_cents")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
+        """No: lines are summed."""
+        return False
+
+
+@admin.register(Invoice)
+class InvoiceAdmin(FactAdmin):
+    """Closed months."""
+
+    list_display = ("number", "account", "starts_at", "total", "status", "created_at")
+    list_filter = ("status",)
+    list_select_related = ("account",)
+    search_fields = ("number", "account__name")
+    inlines = (LineInline,)
+    fields = ("number", "account", "starts_at", "ends_at", "currency", "total", "status", "created_at")
+    readonly_fields = ("total",)
+
+    @display(description="Total", ordering="total_cents")
+    def total(self, invoice: Invoice) -> str:
+        """What it came to."""
+        return show_money(invoice.total_cents * 10_000_000)

@@ -1,0 +1,158 @@
+"""Models and versions: what is sold, at which weight, until it is retired."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from unfold.admin import TabularInline
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
+
+from billing.errors import AmountMalformed
+from billing.money import Nanos, parse_amount, to_decimal_string
+from billing.prices import price_history
+from marketplace.admin.deeds import ConfirmForm, ReasonForm, bind, find_target, operator_of, run_deed
+from marketplace.admin.facts import FactAdmin
+from marketplace.models import CatalogueModel, ModelVersion
+from marketplace.publishing import retire_version, set_traffic_weight, set_version_price, set_visibility
+
+
+class WeightForm(forms.Form):
+    """A share of the traffic."""
+
+    weight = forms.IntegerField(min_value=0, max_value=1_000_000, widget=UnfoldAdminIntegerFieldWidget())
+
+
+class PriceForm(forms.Form):
+    """A new price of one unit."""
+
+    unit_price = forms.CharField(max_length=20, widget=UnfoldAdminDecimalFieldWidget(), help_text="US dollars per unit, such as 0.0000002.")
+    effective_from = forms.DateTimeField(
+        required=False, widget=UnfoldAdminTextInputWidget(), help_text="UTC, such as 2027-01-01 00:00; empty means now."
+    )
+
+    def clean_unit_price(self) -> Nanos:
+        """Return the price in nanos."""
+        try:
+            return parse_amount(self.cleaned_data["unit_price"])
+        except AmountMalformed:
+            message = "Send a plain decimal of at most nine decimals."
+            raise forms.ValidationError(message) from None
+
+
+class VersionInline(TabularInline):
+    """A model's versions."""
+
+    model = ModelVersion
+    extra = 0
+    can_delete = False
+    show_change_link = True
+    fields = ("number", "state", "traffic_weight", "published_at")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
+        """No: versions are published."""
+        return False
+
+
+@admin.register(CatalogueModel)
+class CatalogueModelAdmin(FactAdmin):
+    """All models."""
+
+    list_display = ("path", "title", "task", "public", "created_at")
+    list_filter = ("public", "task")
+    list_select_related = ("owner",)
+    search_fields = ("name", "title", "owner__slug")
+    fields = ("path", "title", "summary", "task", "public", "created_at", "card_markdown")
+    readonly_fields = ("path",)
+    inlines = (VersionInline,)
+    actions_detail = ("change_visibility",)
+
+    @action(description="Show or hide", url_path="visibility", permissions=["deed"], icon="visibility")
+    def change_visibility(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show a hidden model to all, or hide a public one."""
+        model: CatalogueModel = find_target(self, request, object_id)
+        is_public = not model.public
+
+        def do(_: Any) -> None:
+            set_visibility(model, public=is_public, by=operator_of(request))
+
+        title = f"Show {model} to everybody" if is_public else f"Hide {model}"
+        warning = "Every organization may call it." if is_public else "Others than its owner get 404 within a second."
+        return run_deed(self, request, title=title, warning=warning, form=bind(ConfirmForm, request), do=do, target=model)
+
+
+@admin.register(ModelVersion)
+class ModelVersionAdmin(FactAdmin):
+    """All versions. Their files never change; their digest is what every load is checked against."""
+
+    list_display = ("sku", "state", "traffic_weight", "price", "published_at")
+    list_filter = ("state",)
+    list_select_related = ("model__owner",)
+    search_fields = ("model__name", "model__owner__slug", "digest")
+    fields = (
+        "sku",
+        "state",
+        "traffic_weight",
+        "prices",
+        "folder",
+        "artifact",
+        "digest",
+        "size_bytes",
+        "card",
+        "published_at",
+        "created_at",
+    )
+    readonly_fields = ("sku", "prices")
+    actions_detail = ("weigh", "set_price", "retire")
+
+    @display(description="Price")
+    def price(self, version: ModelVersion) -> str:
+        """The newest price."""
+        history = price_history(version.sku)
+        return f"{to_decimal_string(history[-1][1].unit_nanos)} / {history[-1][1].unit}" if history else "none"
+
+    @display(description="Prices")
+    def prices(self, version: ModelVersion) -> str:
+        """All prices, past and to come."""
+        shown = [
+            f"{to_decimal_string(terms.unit_nanos)} / {terms.unit} from {at:%Y-%m-%d %H:%M} UTC" for at, terms in price_history(version.sku)
+        ]
+        return "; ".join(shown) or "none"
+
+    @action(description="Set traffic weight", url_path="weight", permissions=["deed"], icon="balance")
+    def weigh(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Change the share of calls that name no version."""
+        version: ModelVersion = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            set_traffic_weight(version, weight=fields["weight"], by=operator_of(request))
+
+        warning = "Relative to the model's other live versions; 0 is called only by number."
+        form = bind(WeightForm, request, initial={"weight": version.traffic_weight})
+        return run_deed(self, request, title=f"Set traffic weight of {version}", warning=warning, form=form, do=do, target=version)
+
+    @action(description="Set price", url_path="price", permissions=["deed"], icon="sell")
+    def set_price(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Add a price."""
+        version: ModelVersion = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            set_version_price(version, unit_nanos=fields["unit_price"], effective_from=fields["effective_from"], by=operator_of(request))
+
+        warning = "Prices are only added: calls admitted before it takes effect keep theirs."
+        return run_deed(
+            self, request, title=f"Set price of {version}", warning=warning, form=bind(PriceForm, request), do=do, target=version
+        )
+
+    @action(description="Retire", url_path="retire", permissions=["deed"], icon="inventory_2")
+    def retire(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Stop selling it."""
+        version: ModelVersion = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            retire_version(version, reason=fields["reason"], by=operator_of(request))
+
+        warning = "It answers 404 within a second, and stays on the bills. It cannot be brought back."
+        return run_deed(self, request, title=f"Retire {version}", warning=warning, form=bind(ReasonForm, request), do=do, target=version)

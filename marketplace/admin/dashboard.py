@@ -1,0 +1,192 @@
+"""The operator's front page: what the site does now, and whether its books balance."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+from pathlib import Path
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db.models import Count, F, Sum
+from django.db.models.functions import TruncMinute
+from django.http import HttpRequest
+from django.utils import timezone
+
+from billing.books import check_books
+from billing.ledger import ACCOUNT_SUBJECT
+from billing.models import Budget, GatewayProcess, UsageRollup
+from marketplace.admin.facts import show_age, show_money
+from marketplace.models import ApiKey, Organization, RequestLog
+from marketplace.problems import PROBLEMS
+
+_MINUTES: Final = 60
+# Summing up all events takes a while on a big site, and books that are wrong stay wrong.
+_BOOKS_CACHED_S: Final = 60
+# A process that has not spoken for so long is taken for dead and reclaimed.
+_DEAD_AFTER: Final = timedelta(seconds=10)
+_BAR_HEIGHT: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number of the page."""
+
+    label: str
+    value: str
+    note: str
+    state: str = ""  # "bad" draws it red.
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One minute of the chart, in the drawing's units."""
+
+    x: int
+    answered: int
+    refused: int
+    title: str
+
+    @property
+    def refused_y(self) -> int:
+        """Top of the refused part."""
+        return _BAR_HEIGHT - self.refused
+
+    @property
+    def answered_y(self) -> int:
+        """Top of the answered part, which stands on the refused one."""
+        return _BAR_HEIGHT - self.refused - self.answered
+
+
+def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Return the front page's context with its figures (Unfold's dashboard callback)."""
+    now = timezone.now()
+    minutes = _calls_by_minute(now)
+    context |= {
+        "figures": [*_traffic(minutes, now), *_money(now), _books()],
+        "bars": _bars(minutes, now),
+        "bar_height": _BAR_HEIGHT,
+        "busiest": max((answered + refused for answered, refused in minutes.values()), default=0),
+        "refusals": _refusals(now),
+        "processes": _processes(now),
+        "queue": _waiting_tasks(),
+        "user": request.user,
+        "as_of": now,
+    }
+    return context
+
+
+def _calls_by_minute(now: datetime) -> dict[datetime, tuple[int, int]]:
+    """Return (answered, refused) of each minute of the last hour that had any."""
+    recent = RequestLog.objects.filter(occurred_at__gt=now - timedelta(minutes=_MINUTES))
+    rows = recent.annotate(minute=TruncMinute("occurred_at")).values_list("minute", "status").annotate(calls=Count("pk")).order_by()
+    minutes: dict[datetime, tuple[int, int]] = {}
+    for minute, status, calls in rows:
+        answered, refused = minutes.get(minute, (0, 0))
+        minutes[minute] = (answered + calls, refused) if status == 200 else (answered, refused + calls)
+    return minutes
+
+
+def _traffic(minutes: dict[datetime, tuple[int, int]], now: datetime) -> list[Figure]:
+    # The running minute is not over: the five before it make a steadier rate.
+    last = now.replace(second=0, microsecond=0)
+    span = [minutes.get(last - timedelta(minutes=back), (0, 0)) for back in range(1, 6)]
+    rate = sum(answered + refused for answered, refused in span) / len(span)
+    refused = sum(refused for _, refused in minutes.values())
+    total = sum(answered for answered, _ in minutes.values()) + refused
+    share = f"{100 * refused / total:.1f} % of calls" if total else "no calls"
+    times = _recent_times_us(now)
+    return [
+        Figure("Calls per minute", f"{rate:.1f}", "mean of the last 5 minutes"),
+        Figure("Refused this hour", str(refused), share),
+        Figure(
+            "Latency",
+            f"{_percentile_ms(times, 50)} / {_percentile_ms(times, 99)} ms" if times else "–",
+            "p50 / p99 of the last 1,000 answers",
+        ),
+    ]
+
+
+def _recent_times_us(now: datetime) -> list[int]:
+    answered = RequestLog.objects.filter(route="predict", status=200, occurred_at__gt=now - timedelta(hours=24))
+    return sorted(answered.order_by("-occurred_at").values_list("total_us", flat=True)[:1000])
+
+
+def _percentile_ms(ascending: list[int], percent: int) -> str:
+    return f"{ascending[max(0, ceil(len(ascending) * percent / 100) - 1)] / 1000:.1f}"
+
+
+def _money(now: datetime) -> list[Figure]:
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    spend = UsageRollup.objects.filter(hour__gte=today, livemode=True).aggregate(
+        nanos=Sum(F("charge_nanos") - F("refunded_nanos")), calls=Sum(F("events") - F("refunded_events"))
+    )
+    credit = Budget.objects.filter(subject=ACCOUNT_SUBJECT).aggregate(
+        left=Sum(F("limit_nanos") - F("spent_nanos")), held=Sum("leased_nanos")
+    )
+    live = ApiKey.objects.live().issued().count()
+    return [
+        Figure("Spend today", show_money(int(spend["nanos"] or 0)), f"{int(spend['calls'] or 0):,} charged calls since 00:00 UTC"),
+        Figure("Credit outstanding", show_money(int(credit["left"] or 0)), f"{show_money(int(credit['held'] or 0))} of it on lease"),
+        Figure("Organizations", f"{Organization.objects.count():,}", f"{live:,} live keys"),
+    ]
+
+
+def _books() -> Figure:
+    checked: tuple[int, str] | None = cache.get("admin:books")
+    if checked is None:
+        differences = check_books()
+        total = sum(abs(difference.found - difference.facts) for difference in differences)
+        checked = (total, str(differences[0]) if differences else "every balance equals its facts")
+        cache.set("admin:books", checked, _BOOKS_CACHED_S)
+    total, note = checked
+    return Figure("Books differ by", show_money(total), note, state="bad" if total else "")
+
+
+def _bars(minutes: dict[datetime, tuple[int, int]], now: datetime) -> list[Bar]:
+    top = max((answered + refused for answered, refused in minutes.values()), default=0)
+    first = now.replace(second=0, microsecond=0) - timedelta(minutes=_MINUTES - 1)
+    bars = []
+    for index in range(_MINUTES):
+        minute = first + timedelta(minutes=index)
+        answered, refused = minutes.get(minute, (0, 0))
+        bars.append(
+            Bar(
+                x=index * 10,
+                answered=ceil(answered * _BAR_HEIGHT / top) if top else 0,
+                refused=ceil(refused * _BAR_HEIGHT / top) if top else 0,
+                title=f"{minute:%H:%M} UTC: {answered} answered, {refused} refused",
+            )
+        )
+    return bars
+
+
+def _refusals(now: datetime) -> list[dict[str, Any]]:
+    recent = RequestLog.objects.filter(occurred_at__gt=now - timedelta(hours=1)).exclude(code="")
+    rows = recent.values_list("code").annotate(calls=Count("pk")).order_by("-calls")[:10]
+    return [{"code": code, "calls": calls, "status": PROBLEMS[code].status if code in PROBLEMS else 500} for code, calls in rows]
+
+
+def _processes(now: datetime) -> list[dict[str, Any]]:
+    """Return the gateways that have not ended, with what each holds on lease."""
+    rows = GatewayProcess.objects.filter(closed_at__isnull=True, reclaimed_at__isnull=True)
+    rows = rows.annotate(leased=Sum("leases__amount_nanos")).order_by("-started_at")[:20]
+    return [
+        {
+            "id": process.pk.hex[-8:],
+            "started": show_age(process.started_at),
+            "heartbeat": show_age(process.heartbeat_at),
+            "is_alive": now - process.heartbeat_at < _DEAD_AFTER,
+            "commits": process.commit_seq,
+            "leased": show_money(process.leased or 0),
+        }
+        for process in rows
+    ]
+
+
+def _waiting_tasks() -> str:
+    """Return how many tasks wait in the embedded broker; another broker has tools of its own."""
+    if not settings.CELERY_BROKER_URL.startswith("filesystem://"):
+        return "in the broker"
+    folder = Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["data_folder_in"])
+    return str(sum(1 for _ in folder.glob("*.msg"))) if folder.is_dir() else "0"

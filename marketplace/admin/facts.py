@@ -1,0 +1,60 @@
+"""Pages that show rows and change none: what happened stays as it happened."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.admin import ModelAdmin
+from unfold.paginator import InfinitePaginator
+
+from billing.money import to_decimal_string
+
+
+class FactAdmin(ModelAdmin):
+    """A table that the operator reads. Changes come by deeds alone (`deeds.py`)."""
+
+    actions = None
+    list_per_page = 50
+    compressed_fields = True
+    warn_unsaved_form = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 (Django's signature)
+        """No."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002 (Django's signature)
+        """No: rows are shown, not edited."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002 (Django's signature)
+        """No."""
+        return False
+
+    def has_deed_permission(self, request: HttpRequest, object_id: Any = None) -> bool:  # noqa: ARG002 (Unfold's signature)
+        """Who may change such rows by Django's permissions may do the deeds of this page."""
+        return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
+
+
+class LongFactAdmin(FactAdmin):
+    """A table that grows with every call: nothing here counts its rows."""
+
+    paginator = InfinitePaginator
+    show_full_result_count = False
+
+
+def show_money(nanos: int | None, *, places: int = 2) -> str:
+    """Return an amount for people; none is a dash."""
+    return "–" if nanos is None else f"${to_decimal_string(nanos, places=places)}"
+
+
+def show_age(moment: datetime | None) -> str:
+    """Return how long ago a moment was, in its largest unit; none is "never"."""
+    if moment is None:
+        return "never"
+    seconds = max(0, int((timezone.now() - moment).total_seconds()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"

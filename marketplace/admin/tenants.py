@@ -1,0 +1,197 @@
+"""Organizations and people: shown, suspended, given credit."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.http import HttpRequest, HttpResponse
+from unfold.admin import TabularInline
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminDecimalFieldWidget
+
+from billing.errors import AmountMalformed
+from billing.ids import uuid7
+from billing.ledger import balance
+from billing.money import Nanos, parse_amount
+from marketplace.admin.deeds import ConfirmForm, ReasonForm, bind, find_target, operator_of, run_deed
+from marketplace.admin.facts import FactAdmin, show_money
+from marketplace.credits import give_credit
+from marketplace.models import Membership, Organization, User
+from marketplace.tenants import block_user, restore_organization, suspend_organization, unblock_user
+
+admin.site.unregister(Group)  # Rights here are one flag; groups would only suggest more.
+
+
+class CreditForm(ReasonForm):
+    """How much credit, and why."""
+
+    amount = forms.CharField(max_length=20, widget=UnfoldAdminDecimalFieldWidget(), help_text="US dollars, such as 25 or 12.50.")
+    # Made with the page, so that sending it twice grants once.
+    reference = forms.CharField(widget=forms.HiddenInput())
+    field_order = ("amount", "reason")
+
+    def clean_amount(self) -> Nanos:
+        """Return the amount in nanos."""
+        try:
+            amount = parse_amount(self.cleaned_data["amount"])
+        except AmountMalformed:
+            message = "Send a plain decimal, such as 12.50."
+            raise forms.ValidationError(message) from None
+        if not amount:
+            message = "Nothing would be granted."
+            raise forms.ValidationError(message)
+        return amount
+
+
+class MembershipInline(TabularInline):
+    """Who belongs to an organization."""
+
+    model = Membership
+    extra = 0
+    can_delete = False
+    fields = ("user", "role", "created_at")
+    readonly_fields = ("user", "role", "created_at")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
+        """No: people join by invitation."""
+        return False
+
+
+@admin.register(Organization)
+class OrganizationAdmin(FactAdmin):
+    """All tenants."""
+
+    list_display = ("slug", "name", "status", "available", "live_keys", "created_at")
+    list_filter = (("suspended_at", admin.EmptyFieldListFilter),)
+    search_fields = ("slug", "name", "members__email")
+    ordering = ("-created_at",)
+    fields = ("name", "slug", "status", "suspended_at", "granted", "spent", "held", "available", "live_keys", "created_at", "first_call_at")
+    readonly_fields = ("status", "granted", "spent", "held", "available", "live_keys")
+    inlines = (MembershipInline,)
+    actions_detail = ("give_credit", "suspend", "restore")
+
+    @display(description="Status", label={"active": "success", "suspended": "danger"})
+    def status(self, organization: Organization) -> str:
+        """Whether its keys work."""
+        return "suspended" if organization.suspended_at else "active"
+
+    @display(description="Granted")
+    def granted(self, organization: Organization) -> str:
+        """All credit it was ever given."""
+        return show_money(balance(organization.account).granted)
+
+    @display(description="Spent")
+    def spent(self, organization: Organization) -> str:
+        """What it spent, less refunds."""
+        return show_money(balance(organization.account).spent)
+
+    @display(description="Held")
+    def held(self, organization: Organization) -> str:
+        """What its running calls have set aside."""
+        return show_money(balance(organization.account).held)
+
+    @display(description="Credit left")
+    def available(self, organization: Organization) -> str:
+        """What it may still spend."""
+        return show_money(balance(organization.account).available)
+
+    @display(description="Live keys")
+    def live_keys(self, organization: Organization) -> int:
+        """How many keys of it work now."""
+        return organization.keys.live().issued().count()
+
+    @action(description="Give credit", url_path="give-credit", permissions=["deed"], icon="payments")
+    def give_credit(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Give prepaid credit."""
+        organization: Organization = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            give_credit(
+                organization,
+                amount_nanos=fields["amount"],
+                reason=fields["reason"],
+                reference=f"operator:{fields['reference']}",
+                by=operator_of(request),
+            )
+
+        form = bind(CreditForm, request, initial={"reference": str(uuid7())})
+        warning = "It can be spent at once, and is entered in the ledger."
+        return run_deed(self, request, title=f"Give credit to {organization}", warning=warning, form=form, do=do, target=organization)
+
+    @action(description="Suspend", url_path="suspend", permissions=["deed"], icon="block")
+    def suspend(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Stop all keys."""
+        organization: Organization = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            suspend_organization(organization, reason=fields["reason"], by=operator_of(request))
+
+        warning = "All its keys answer 403 within a second. Nothing is deleted."
+        form = bind(ReasonForm, request)
+        return run_deed(self, request, title=f"Suspend {organization}", warning=warning, form=form, do=do, target=organization)
+
+    @action(description="Restore", url_path="restore", permissions=["deed"], icon="undo")
+    def restore(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let its keys work again."""
+        organization: Organization = find_target(self, request, object_id)
+
+        def do(_: Any) -> None:
+            restore_organization(organization, by=operator_of(request))
+
+        warning = "Keys that are neither revoked nor expired work again within a second."
+        form = bind(ConfirmForm, request)
+        return run_deed(self, request, title=f"Restore {organization}", warning=warning, form=form, do=do, target=organization)
+
+
+@admin.register(User)
+class UserAdmin(FactAdmin):
+    """All people. Passwords are neither shown nor set here."""
+
+    list_display = ("email", "is_active", "is_staff", "last_login", "date_joined")
+    list_filter = ("is_active", "is_staff")
+    search_fields = ("email",)
+    ordering = ("-date_joined",)
+    fields = ("email", "is_active", "is_staff", "is_superuser", "last_login", "date_joined", "belongs_to")
+    readonly_fields = ("belongs_to",)
+    actions_detail = ("block", "unblock")
+
+    @display(description="Organizations")
+    def belongs_to(self, user: User) -> str:
+        """Which organizations the person is in."""
+        return ", ".join(user.organizations.values_list("slug", flat=True)) or "none"
+
+    @action(description="Block", url_path="block", permissions=["deed"], icon="block")
+    def block(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Keep the person from signing in."""
+        user: User = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            if user == request.user:
+                message = "You cannot block yourself."
+                raise ValueError(message)
+            block_user(user, reason=fields["reason"], by=operator_of(request))
+
+        warning = "They cannot sign in. The keys of their organizations still work: suspend those to stop them."
+        return run_deed(self, request, title=f"Block {user}", warning=warning, form=bind(ReasonForm, request), do=do, target=user)
+
+    @action(description="Unblock", url_path="unblock", permissions=["deed"], icon="undo")
+    def unblock(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let the person sign in again."""
+        user: User = find_target(self, request, object_id)
+
+        def do(_: Any) -> None:
+            unblock_user(user, by=operator_of(request))
+
+        warning = "They can sign in again."
+        return run_deed(self, request, title=f"Unblock {user}", warning=warning, form=bind(ConfirmForm, request), do=do, target=user)
+
+
+@admin.register(Membership)
+class MembershipAdmin(FactAdmin):
+    """Who is in which organization."""
+
+    list_display = ("user", "organization", "role", "created_at")
+    list_filter = ("role",)
+    search_fields = ("user__email", "organization__slug")
+    list_select_related = ("user", "organization")

@@ -1,0 +1,1 @@
+"""The REST API beside the metered call: keys, catalogue, usage, requests, invoices."""

@@ -1,0 +1,237 @@
+"""`/v1/models`: what can be called, what it takes, costs, and how fast it answers."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Prefetch, Q, QuerySet
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from billing.models import Price
+from billing.money import CURRENCY
+from inference.errors import ModelLoadFailed
+from inference.pipelines.pipeline import Pipeline, load_pipeline
+from marketplace.api.authentication import key_of, tenant_of
+from marketplace.api.documented import operation
+from marketplace.api.endpoint import Endpoint, read_query
+from marketplace.api.fields import Amount, Constant, Moment, PublicId, View
+from marketplace.api.gateway_schema import model_document
+from marketplace.api.lists import list_of, page_form, read_page, render_list
+from marketplace.api.performance import measured_latency
+from marketplace.errors import ModelNotFound
+from marketplace.models import CatalogueModel, ModelVersion
+
+TAG = "Models"
+
+
+class PriceView(View):
+    """What a unit costs from a moment on."""
+
+    unit = serializers.ChoiceField(choices=["call", "token", "row"])
+    unit_price = Amount(source="unit_nanos")
+    currency = serializers.CharField()
+    effective_from = Moment()
+
+
+class VersionView(View):
+    """One version of a model."""
+
+    object = Constant("model_version")
+    id = PublicId("ver")
+    number = serializers.IntegerField()
+    state = serializers.ChoiceField(choices=ModelVersion.State.choices)
+    digest = serializers.CharField(help_text="SHA-256 of the artifact, hexadecimal.")
+    size_bytes = serializers.IntegerField()
+    traffic_weight = serializers.IntegerField(help_text="Its share of the calls that name no version.")
+    published_at = Moment(allow_null=True)
+    callable = serializers.BooleanField()
+    prices = PriceView(many=True, help_text="Past, present and announced, by the time each takes effect.")
+    card = serializers.DictField(help_text="Facts: accuracy, data, licence.")
+
+
+class ModelView(View):
+    """A model of the catalogue."""
+
+    object = Constant("model")
+    id = PublicId("mdl")
+    path = serializers.CharField(help_text="owner/name, as it is called by.")
+    title = serializers.CharField()
+    summary = serializers.CharField()
+    task = serializers.CharField()
+    public = serializers.BooleanField()
+    created_at = Moment()
+    callable = serializers.BooleanField(help_text="Whether a call that names no version is answered now.")
+    version = serializers.IntegerField(allow_null=True, help_text="The newest version that takes such calls.")
+    price = PriceView(allow_null=True, help_text="What that version's units cost now.")
+
+
+class LatencyView(View):
+    """Door to door, in milliseconds, over the newest 1,000 answers of 24 hours of all callers."""
+
+    calls = serializers.IntegerField()
+    p50_ms = serializers.FloatField(allow_null=True)
+    p99_ms = serializers.FloatField(allow_null=True)
+
+
+class ModelDetailView(ModelView):
+    """A model with its card, schema and versions."""
+
+    card_markdown = serializers.CharField()
+    input_schema = serializers.DictField(allow_null=True, help_text="JSON Schema of a predict body.")
+    example = serializers.DictField(allow_null=True)
+    versions = VersionView(many=True)
+    latency = LatencyView()
+
+
+ModelsQuery = page_form("mdl", "ModelsQuery", task=serializers.CharField(required=False, max_length=40))
+
+
+def _visible(request: Request) -> QuerySet[CatalogueModel]:
+    """What the caller may call: public models and its own, and of them those on the key's list."""
+    key = key_of(request)
+    rows = CatalogueModel.objects.filter(Q(public=True) | Q(owner=tenant_of(request)))
+    if key.allowed_models:
+        paths = [path.split("/", 1) for path in key.allowed_models]
+        allowed = [Q(owner__slug=owner, name=name) for owner, name in paths]
+        rows = rows.filter(allowed[0] if len(allowed) == 1 else Q(*allowed, _connector=Q.OR))
+    shown = [ModelVersion.State.LIVE, ModelVersion.State.RETIRED]  # Drafts are their maker's business.
+    versions = ModelVersion.objects.filter(state__in=shown).order_by("-number")
+    return rows.select_related("owner").prefetch_related(Prefetch("versions", versions, to_attr="shown_versions"))
+
+
+def _find(request: Request, owner: str, name: str) -> CatalogueModel:
+    model = _visible(request).filter(owner__slug=owner, name=name).first()
+    if model is None:
+        raise ModelNotFound
+    return model
+
+
+def _show_all(models: Sequence[CatalogueModel]) -> list[dict[str, Any]]:
+    """Return models as they are shown, their prices read by one query for all."""
+    skus = [_sku(version, model) for model in models for version in _versions(model)]
+    prices: dict[str, list[Price]] = {}
+    for price in Price.objects.filter(sku__in=skus, currency=CURRENCY).order_by("effective_from"):
+        prices.setdefault(price.sku, []).append(price)
+    return [_show(model, prices) for model in models]
+
+
+def _sku(version: ModelVersion, model: CatalogueModel) -> str:
+    return f"{model.path}@{version.number}"  # Not `version.sku`, which would read the model again.
+
+
+def _show(model: CatalogueModel, prices: Mapping[str, Sequence[Price]]) -> dict[str, Any]:
+    """Return a model's facts, with those of the version that a plain call gets."""
+    versions = [_facts(version, prices.get(_sku(version, model), ())) for version in _versions(model)]
+    open_versions = [facts for facts in versions if facts["callable"] and facts["traffic_weight"]]
+    newest = open_versions[0] if open_versions else None
+    return {
+        **{name: getattr(model, name) for name in ("id", "path", "title", "summary", "task", "public", "created_at", "card_markdown")},
+        "callable": newest is not None,
+        "version": newest["number"] if newest else None,
+        "price": newest["price"] if newest else None,
+        "versions": versions,
+    }
+
+
+def _versions(model: CatalogueModel) -> Sequence[ModelVersion]:
+    shown: Sequence[ModelVersion] = model.shown_versions  # type: ignore[attr-defined]  # `_visible` prefetched it.
+    return shown
+
+
+def _facts(version: ModelVersion, prices: Sequence[Price]) -> dict[str, Any]:
+    now = timezone.now()
+    current = [price for price in prices if price.effective_from <= now]
+    names = ("id", "number", "state", "digest", "size_bytes", "traffic_weight", "published_at", "card")
+    return {
+        **{name: getattr(version, name) for name in names},
+        "price": current[-1] if current else None,
+        "prices": prices,
+        "callable": version.state == ModelVersion.State.LIVE and bool(current) and pipeline_of(version) is not None,
+    }
+
+
+def pipeline_of(version: ModelVersion) -> Pipeline | None:
+    """Return what a version does before and after its model; None where its files cannot be read."""
+    try:
+        return _load_pipeline(version.folder)
+    except ModelLoadFailed:
+        return None
+
+
+# A folder is written once and never changes. 32 vocabularies of 20,000 words are some 100 MB.
+@lru_cache(maxsize=32)
+def _load_pipeline(folder: str) -> Pipeline:
+    return load_pipeline(settings.ARTIFACTS_DIR / folder)
+
+
+def _open_pipeline(model: CatalogueModel, shown: Mapping[str, Any]) -> Pipeline | None:
+    for version in _versions(model):
+        if version.number == shown["version"]:
+            return pipeline_of(version)
+    return None
+
+
+class Models(Endpoint):
+    """The catalogue."""
+
+    scope = {"GET": "models:read"}
+
+    @operation(
+        "list_models",
+        summary="List models",
+        tag=TAG,
+        query=ModelsQuery,
+        answers=list_of(ModelView, "ModelList"),
+        refusals=["request_malformed"],
+    )
+    def get(self, request: Request) -> Response:
+        """List the models that this key may call: public ones and the organization's own."""
+        query = read_query(request, ModelsQuery).validated_data
+        rows = _visible(request)
+        if task := query.get("task"):
+            rows = rows.filter(task=task)
+        page = read_page(rows, query, by="created_at")
+        return Response(render_list(page, request, ModelView(_show_all(page.rows), many=True).data))
+
+
+class Model(Endpoint):
+    """One model."""
+
+    scope = {"GET": "models:read"}
+
+    @operation("get_model", summary="Show a model", tag=TAG, answers=ModelDetailView, refusals=["model_not_found"])
+    def get(self, request: Request, owner: str, name: str) -> Response:
+        """Show a model's card, input schema, prices, versions, and measured latency."""
+        model = _find(request, owner, name)
+        [shown] = _show_all([model])
+        pipeline = _open_pipeline(model, shown)
+        fields = {
+            **shown,
+            "input_schema": pipeline.schema() if pipeline else None,
+            "example": pipeline.example() if pipeline else None,
+            "latency": measured_latency(model),
+        }
+        return Response(ModelDetailView(fields).data)
+
+
+class ModelOpenApi(Endpoint):
+    """One model's own OpenAPI document."""
+
+    scope = {"GET": "models:read"}
+
+    @operation(
+        "get_model_openapi", summary="Show a model's OpenAPI document", tag=TAG, answers=OpenApiTypes.OBJECT, refusals=["model_not_found"]
+    )
+    def get(self, request: Request, owner: str, name: str) -> Response:
+        """Show OpenAPI 3.1 of this model's predict and estimate, with its own input schema."""
+        model = _find(request, owner, name)
+        [shown] = _show_all([model])
+        pipeline = _open_pipeline(model, shown)
+        if pipeline is None:
+            raise ModelNotFound
+        return Response(model_document(model, schema=pipeline.schema(), example=pipeline.example()))

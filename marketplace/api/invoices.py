@@ -1,0 +1,109 @@
+"""`/v1/invoices`: closed months, and what the current one comes to so far."""
+
+from typing import Any
+
+from django.utils import timezone
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from billing import models
+from billing.invoicing import Bill, BillLine, upcoming_invoice
+from marketplace.api.authentication import tenant_of
+from marketplace.api.documented import operation
+from marketplace.api.endpoint import Endpoint, read_query
+from marketplace.api.fields import Amount, Cents, Constant, Moment, PublicId, View
+from marketplace.api.lists import list_of, page_form, read_page, render_list
+from marketplace.api.organization import check_live
+from marketplace.errors import NotFound
+
+TAG = "Invoices"
+
+
+class LineView(View):
+    """One version at one price. charge = amount + remainder, exactly."""
+
+    sku = serializers.CharField(help_text="owner/model@version")
+    unit = serializers.ChoiceField(choices=["call", "token", "row"])
+    calls = serializers.IntegerField(source="events")
+    units = serializers.IntegerField()
+    charge = Amount(source="charge_nanos", help_text="The sum of the calls' costs, less refunds.")
+    amount = Cents(source="amount_cents", help_text="Rounded once, half to even.")
+    remainder = Amount(source="remainder_nanos", help_text="What rounding left; carried to the next invoice.")
+
+
+class InvoiceView(View):
+    """One month's bill, drawn from prepaid credit."""
+
+    object = Constant("invoice")
+    id = PublicId("inv", allow_null=True)
+    number = serializers.CharField(allow_null=True, help_text="None while the month is open.")
+    status = serializers.ChoiceField(choices=["upcoming", "closed"])
+    starts_at = Moment()
+    ends_at = Moment()
+    currency = serializers.CharField()
+    carried_in = Amount(source="carried_in_nanos")
+    carried_out = Amount(source="carried_out_nanos")
+    total = Cents(source="total_cents")
+    lines = LineView(many=True)
+
+
+InvoicesQuery = page_form("inv", "InvoicesQuery")
+
+
+def _show(invoice: models.Invoice) -> dict[str, Any]:
+    return _fields(invoice, list(invoice.lines.all()), id=invoice.pk, number=invoice.number, status=invoice.status)
+
+
+def _fields(bill: models.Invoice | Bill, lines: list[models.InvoiceLine] | list[BillLine], **identity: Any) -> dict[str, Any]:
+    names = ("starts_at", "ends_at", "currency", "carried_in_nanos", "carried_out_nanos", "total_cents")
+    return {**identity, **{name: getattr(bill, name) for name in names}, "lines": lines}
+
+
+class Invoices(Endpoint):
+    """Closed invoices."""
+
+    scope = {"GET": "invoices:read"}
+
+    @operation(
+        "list_invoices",
+        summary="List invoices",
+        tag=TAG,
+        query=InvoicesQuery,
+        answers=list_of(InvoiceView, "InvoiceList"),
+        refusals=["request_malformed"],
+    )
+    def get(self, request: Request) -> Response:
+        """List closed invoices, the newest first."""
+        check_live(request)
+        query = read_query(request, InvoicesQuery).validated_data
+        page = read_page(tenant_of(request).account.invoices.prefetch_related("lines"), query, by="starts_at")
+        return Response(render_list(page, request, InvoiceView([_show(invoice) for invoice in page.rows], many=True).data))
+
+
+class UpcomingInvoice(Endpoint):
+    """The open month."""
+
+    scope = {"GET": "invoices:read"}
+
+    @operation("get_upcoming_invoice", summary="Show the current month's invoice so far", tag=TAG, answers=InvoiceView)
+    def get(self, request: Request) -> Response:
+        """Show what the current month comes to so far: exactly the sum of its calls."""
+        check_live(request)
+        bill = upcoming_invoice(tenant_of(request).account, now=timezone.now())
+        return Response(InvoiceView(_fields(bill, list(bill.lines), id=None, number=None, status="upcoming")).data)
+
+
+class Invoice(Endpoint):
+    """One closed invoice."""
+
+    scope = {"GET": "invoices:read"}
+
+    @operation("get_invoice", summary="Show an invoice", tag=TAG, answers=InvoiceView, refusals=["not_found"])
+    def get(self, request: Request, number: str) -> Response:
+        """Show one closed invoice by its number."""
+        check_live(request)
+        invoice = tenant_of(request).account.invoices.prefetch_related("lines").filter(number=number).first()
+        if invoice is None:
+            raise NotFound
+        return Response(InvoiceView(_show(invoice)).data)

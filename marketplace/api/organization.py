@@ -1,0 +1,73 @@
+"""`/v1/organization` and `/v1/balance`: who the caller is, and what it may still spend."""
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from billing.ledger import balance
+from marketplace.api.authentication import key_of, tenant_of
+from marketplace.api.documented import operation
+from marketplace.api.endpoint import Endpoint
+from marketplace.api.fields import Amount, Constant, Moment, PublicId, View
+from marketplace.errors import ScopeMissing
+
+TAG = "Organization"
+
+
+class BalanceView(View):
+    """Prepaid credit. available = granted - spent - held."""
+
+    object = Constant("balance")
+    granted = Amount()
+    spent = Amount(help_text="Settled, less refunds.")
+    held = Amount(help_text="Set aside for calls that run now; what they do not use comes back.")
+    available = Amount()
+    currency = serializers.CharField()
+
+
+class OrganizationView(View):
+    """The caller's organization."""
+
+    object = Constant("organization")
+    id = PublicId("org")
+    name = serializers.CharField()
+    slug = serializers.CharField(help_text="The owner in owner/model.")
+    created_at = Moment()
+    first_call_at = Moment(allow_null=True)
+
+
+class Organization(Endpoint):
+    """The caller's organization."""
+
+    scope = {"GET": "organization:read"}
+
+    @operation("get_organization", summary="Show the organization", tag=TAG, answers=OrganizationView)
+    def get(self, request: Request) -> Response:
+        """Show the organization that the key belongs to."""
+        return Response(OrganizationView(tenant_of(request)).data)
+
+
+class Balance(Endpoint):
+    """The caller's credit."""
+
+    scope = {"GET": "organization:read"}
+
+    @operation("get_balance", summary="Show the balance", tag=TAG, answers=BalanceView)
+    def get(self, request: Request) -> Response:
+        """Show what the organization was granted, has spent, and may still spend."""
+        check_live(request)
+        account = tenant_of(request).account
+        now = balance(account)
+        fields = {"granted": now.granted, "spent": now.spent, "held": now.held, "available": now.available, "currency": account.currency}
+        return Response(BalanceView(fields).data)
+
+
+def check_live(request: Request) -> None:
+    """Refuse a test key: it is never billed, and whoever finds it learns nothing of the money.
+
+    Raises:
+        ScopeMissing: it is one.
+    """
+    if not key_of(request).livemode:
+        message = "A test key has no bill: use a live key."
+        raise ScopeMissing(message)

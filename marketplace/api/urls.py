@@ -1,0 +1,34 @@
+"""The addresses of the REST API, below /v1/. A test fails for one that the isolation matrix lacks."""
+
+from django.urls import path, re_path
+
+from marketplace.api.catalogue import Model, ModelOpenApi, Models
+from marketplace.api.endpoint import GatewayOnly, Nowhere
+from marketplace.api.invoices import Invoice, Invoices, UpcomingInvoice
+from marketplace.api.keys import Key, KeyRevocation, KeyRotation, Keys
+from marketplace.api.organization import Balance, Organization
+from marketplace.api.requests import LoggedRequest, Requests
+from marketplace.api.schema import OpenApiDocument
+from marketplace.api.usage import Usage
+
+app_name = "api"
+urlpatterns = [
+    path("openapi.json", OpenApiDocument.as_view(), name="openapi"),
+    path("keys", Keys.as_view(), name="keys"),
+    path("keys/revoke", KeyRevocation.as_view(), name="key_revocation"),
+    path("keys/<str:key_id>", Key.as_view(), name="key"),
+    path("keys/<str:key_id>/rotate", KeyRotation.as_view(), name="key_rotation"),
+    path("models", Models.as_view(), name="models"),
+    path("models/<str:owner>/<str:name>", Model.as_view(), name="model"),
+    path("models/<str:owner>/<str:name>/openapi.json", ModelOpenApi.as_view(), name="model_openapi"),
+    re_path(r"^models/[^/]+/[^/]+/(?:predict|estimate)$", GatewayOnly.as_view(), name="gateway_only"),
+    path("organization", Organization.as_view(), name="organization"),
+    path("balance", Balance.as_view(), name="balance"),
+    path("usage", Usage.as_view(), name="usage"),
+    path("requests", Requests.as_view(), name="requests"),
+    path("requests/<str:request_id>", LoggedRequest.as_view(), name="request"),
+    path("invoices", Invoices.as_view(), name="invoices"),
+    path("invoices/upcoming", UpcomingInvoice.as_view(), name="invoice_upcoming"),
+    path("invoices/<str:number>", Invoice.as_view(), name="invoice"),
+    re_path(r"^", Nowhere.as_view(), name="nowhere"),
+]
