@@ -35,9 +35,7 @@ def measure_baseline(splits: Splits) -> Baseline:
     """
     best, best_accuracy = None, -1.0
     for ngrams in _NGRAMS:
-        vectorizer = TfidfVectorizer(
-            tokenizer=words, token_pattern=None, lowercase=False, ngram_range=ngrams, sublinear_tf=True
-        )
+        vectorizer = TfidfVectorizer(tokenizer=words, token_pattern=None, lowercase=False, ngram_range=ngrams, sublinear_tf=True)
         features = vectorizer.fit_transform([review.text for review in splits.train])
         labels = _labels(splits.train)
         for c in _C:
@@ -59,9 +57,7 @@ def _labels(reviews: Sequence[Review]) -> NDArray[np.bool_]:
     return np.array([review.is_positive for review in reviews])
 
 
-def _right(
-    vectorizer: TfidfVectorizer, model: LogisticRegression, reviews: Sequence[Review]
-) -> NDArray[np.bool_]:
+def _right(vectorizer: TfidfVectorizer, model: LogisticRegression, reviews: Sequence[Review]) -> NDArray[np.bool_]:
     """Return which reviews the model labels rightly."""
     found = model.predict(vectorizer.transform([review.text for review in reviews]))
     return np.asarray(found == _labels(reviews))

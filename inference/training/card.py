@@ -1,7 +1,11 @@
 """The model card: measured facts as JSON, the same for people as Markdown, and the learning curve."""
 
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,10 +14,117 @@ import matplotlib as mpl
 mpl.use("Agg")  # No display on a server; must come before pyplot.
 import matplotlib.pyplot as plt
 
+from inference.training.baseline import Baseline
+from inference.training.networks import Shape
+from inference.training.reviews import Splits
+from inference.training.sources import MINILM, VADER, sha256_of
 from inference.training.train import Epoch
+from inference.training.vocabulary import MAX_TOKENS
 
 # Okabe & Ito's palette: told apart by people who are colour-blind.
 _TRAIN, _VALIDATION = "#0072B2", "#D55E00"
+_DATA_LICENCE: Final = "MIT (Hutto & Gilbert 2014; the snippets are critics' sentences from a movie-review site)"
+_SNIPPETS: Final = {"what": "movie-review snippets and ratings", "from": VADER.requirement, "sha256": VADER.sha256, "licence": "MIT"}
+_LEXICON: Final = {"what": "VADER's valence lexicon", "from": VADER.requirement, "sha256": VADER.sha256, "licence": "MIT"}
+_ENCODER: Final = {
+    "what": "word vectors: sentence-transformers/all-MiniLM-L6-v2",
+    "from": MINILM.requirement,
+    "sha256": MINILM.sha256,
+    "licence": "Apache-2.0",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What a run was asked for; `folder` says whether it learned from the caller's own texts."""
+
+    seed: int
+    epochs: int | None
+    folder: bool
+    quick: bool
+    trained_on: date
+
+
+def card_facts(
+    folder: Path, *, recipe: Recipe, splits: Splits, baseline: Baseline, shape: Shape, history: Sequence[Epoch], measured: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what `card.json` holds: what was done, and figures that this run measured.
+
+    Args:
+        folder: Holds the finished artifacts; their hashes and sizes go on the card.
+        recipe: What was asked for.
+        splits: The reviews, for their number.
+        baseline: The bar, from the same splits.
+        shape: The network's.
+        history: All epochs; the best is the one with the least validation loss.
+        measured: `accuracy`, `parity`, `int8` and `parameters` of the exported artifacts.
+    """
+    best = min(range(len(history)), key=lambda number: history[number].validation_loss)
+    artifacts = ("model.onnx", "model.int8.onnx", "vocabulary.txt", "pipeline.json", "learning-curve.svg")
+    return {
+        "name": "sentiment",
+        "owner": "farebox",
+        "title": "Movie-review sentiment (LSTM)",
+        "summary": "Says whether a short English review is positive or negative, with a probability.",
+        "task": "text-classification",
+        "labels": ["negative", "positive"],
+        "licence": {
+            "weights": "MIT",
+            "data": "the folder's own" if recipe.folder else _DATA_LICENCE,
+        },
+        "citation": (
+            "C.J. Hutto, E. Gilbert. VADER: A Parsimonious Rule-based Model for Sentiment Analysis "
+            "of Social Media Text. ICWSM-14, Ann Arbor, 2014."
+        ),
+        "data": _describe(recipe),
+        "sources": _sources(recipe),
+        "splits": {
+            "train": len(splits.train),
+            "validation": len(splits.validation),
+            "test": len(splits.test),
+            "test_clear": sum(review.is_clear for review in splits.test),
+        },
+        "seed": recipe.seed,
+        "network": asdict(shape),
+        "training": {
+            "epochs_run": len(history),
+            "best_epoch": best + 1,
+            "validation_accuracy": history[best].validation_accuracy,
+            "max_tokens": MAX_TOKENS,
+            "parameters": measured["parameters"],
+        },
+        "accuracy": {**measured["accuracy"], "baseline": {"all": baseline.accuracy, "clear": baseline.clear_accuracy}},
+        "baseline": {"kind": "TF-IDF + logistic regression", **asdict(baseline)},
+        "parity": measured["parity"],
+        "int8": measured["int8"],
+        "files": {name: {"sha256": sha256_of(folder / name), "size_bytes": (folder / name).stat().st_size} for name in artifacts},
+        "recipe": _command(recipe),
+        "versions": {name: version(name) for name in ("torch", "numpy", "onnx", "onnxruntime-gpu")},
+        "trained_on": recipe.trained_on.isoformat(),
+    }
+
+
+def _sources(recipe: Recipe) -> list[dict[str, str]]:
+    """Return what the model was made from. A folder replaces the snippets; a quick run has no encoder."""
+    used = [] if recipe.folder else [_SNIPPETS]
+    return [*used, _LEXICON] if recipe.quick else [*used, _LEXICON, _ENCODER]
+
+
+def _describe(recipe: Recipe) -> str:
+    if recipe.folder:
+        return "Reviews from a folder in aclImdb's layout, with its own test split."
+    return (
+        "10,605 movie-review snippets, each rated from -4 to 4 by 20 people; the label is the sign of the mean. "
+        "Ratings of exactly 0 and repeated texts are dropped; 15 % are held out by a seeded shuffle."
+    )
+
+
+def _command(recipe: Recipe) -> str:
+    parts = ["python manage.py train sentiment", f"--seed {recipe.seed}"]
+    parts += [f"--epochs {recipe.epochs}"] if recipe.epochs else []
+    parts += ["--data aclImdb"] if recipe.folder else []
+    parts += ["--quick"] if recipe.quick else []
+    return " ".join(parts)
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
@@ -42,6 +153,7 @@ def render_card(card: dict[str, Any]) -> str:
         recipe=card["recipe"], seed=card["seed"], trained_on=card["trained_on"],
         weights=card["licence"]["weights"], data=card["licence"]["data"], data_text=card["data"],
         citation=card["citation"], clear=splits["test_clear"],
+        error=math.sqrt(accuracy["float32"]["all"] * (1 - accuracy["float32"]["all"]) / splits["test"]),
     )  # fmt: skip
 
 
@@ -52,9 +164,7 @@ def plot_learning_curve(path: Path, history: Sequence[Epoch]) -> None:
     with mpl.rc_context(settings):
         figure, (losses, accuracies) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
         losses.plot(epochs, [epoch.train_loss for epoch in history], "o-", color=_TRAIN, label="training (soft targets)")
-        losses.plot(
-            epochs, [epoch.validation_loss for epoch in history], "s-", color=_VALIDATION, label="validation (labels)"
-        )
+        losses.plot(epochs, [epoch.validation_loss for epoch in history], "s-", color=_VALIDATION, label="validation (labels)")
         losses.set(title="Loss (binary cross-entropy)", xlabel="epoch")
         losses.legend(frameon=False)
         accuracies.plot(epochs, [epoch.validation_accuracy for epoch in history], "s-", color=_VALIDATION)
@@ -75,30 +185,33 @@ _TEMPLATE: Final = """\
 ## What it does
 
 One English text in (up to {training[max_tokens]} tokens; the rest is cut), the probability that its author's view is
-positive out. Above 0.5 the label is "positive", else "negative". Word order counts: "not bad" and "bad, not" differ.
+positive out. Above 0.5 the label is "positive", else "negative".
 
 ## How good it is
 
-Accuracy on {splits[test]} held-out snippets that were used once, after all choices were made; {clear} of them have a
-rating at least 1 away from neutral ("clear").
+Accuracy on {splits[test]} held-out texts that took no part in training or in choosing; {clear} of them have a rating
+at least 1 away from neutral ("clear").
 
 | | all | clear |
 |---|---|---|
 {rows}
 
 The baseline saw the same training texts and was tuned on the same validation texts (word n-grams up to
-{baseline[ngrams]}, C = {baseline[c]}). With {splits[test]} test texts the standard error is about 0.010: differences of a
-point are chance. Over ratings near 0 people disagree too, so that no model comes near 1 on "all".
+{baseline[ngrams]}, C = {baseline[c]}). With {splits[test]} test texts the standard error is {error:.3f}: a difference
+as small as that is chance. Near a rating of 0 people disagree too, so that no model comes near 1 on "all".
 
 int8 against float32 on the test texts: largest difference in probability {int8[max_difference]:.4f}, mean
-{int8[mean_difference]:.4f}; {int8[flipped]} of {splits[test]} labels flip. ONNX against PyTorch: {parity:.1e} (at most {tolerance:.0e} is let
-through), batched with padding or alone.
+{int8[mean_difference]:.4f}; {int8[flipped]} of {splits[test]} labels flip. int8 rounds activations by the range of the whole batch, so an
+answer also depends a little on the rows it is batched with: alone against batched by at most {int8[batching][max_difference]:.4f}, {int8[batching][flipped]}
+labels flip. float32 does not have this: ONNX against PyTorch, batched with padding or alone, differs by {parity:.1e}
+(at most {tolerance:.0e} is let through).
 
 ![Loss and accuracy per epoch](learning-curve.svg)
 
 ## What it is made from
 
-{data_text} {splits[train]} texts trained it, {splits[validation]} chose the epoch, {splits[test]} tested it.
+{data_text}
+{splits[train]} texts trained it, {splits[validation]} chose the epoch, {splits[test]} tested it.
 
 {sources}
 
@@ -114,9 +227,10 @@ Cite: {citation}
 ## What not to use it for
 
 - Decisions about people: hiring, credit, moderation without a human. It has learned film critics' taste of about 2002.
-- Languages other than English: unknown words carry no meaning, and the answer drifts to the average.
+- Languages other than English: unknown words carry no meaning, and the answer stays near 0.5 on either side.
 - Irony, mixed reviews, quoted opinions and texts without an opinion: it must say positive or negative, and its
   probability is a degree of belief about snippets like those it saw, not a measure of how strong the feeling is.
+- Negation is half learned: "not good" and "hardly a success" are read rightly, "not bad" and "never boring" are not.
 - Long texts: it was trained on single sentences (median about 20 words). Split a long review and average.
 - Names of people, films and groups may carry the bias of the reviews and of the encoder's training texts.
 
@@ -128,5 +242,5 @@ pip install -r requirements/train.txt
 ```
 
 Seed {seed}, trained on {trained_on}. On one machine the same seed gives the same files. Another CPU or another build of
-PyTorch adds numbers in another order, and accuracy moves by up to about a point; hence the artifacts are shipped.
+PyTorch adds numbers in another order: expect accuracy to move within about a standard error. Hence the artifacts are shipped.
 """

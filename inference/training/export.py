@@ -1,5 +1,6 @@
 """ONNX artifacts of a trained network: float32, dynamic int8, and proof that they answer alike."""
 
+import logging
 import os
 import random
 import warnings
@@ -62,7 +63,11 @@ def quantize_int8(source: Path, target: Path) -> None:
 
     Activations stay float32 and are quantized as they come (CPU only).
     """
-    quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True)
+    logging.disable(logging.WARNING)  # It advises graph clean-up that changes nothing here: the exporter folded constants.
+    try:
+        quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
@@ -94,7 +99,7 @@ def answer(session: onnxruntime.InferenceSession, examples: Sequence[Example], *
 def assert_parity(network: SentimentNetwork, path: Path, *, words: int, seed: int) -> float:
     """Return the largest difference between PyTorch and ONNX Runtime over mixed shapes.
 
-    Batches of 1 to 64 rows, 1 to 300 tokens, are run by PyTorch row by row and by ONNX
+    Batches of 1 to 32 rows, 1 to 300 tokens, are run by PyTorch row by row and by ONNX
     Runtime both padded and row by row: one comparison holds the export and the padding.
 
     Raises:
@@ -103,7 +108,7 @@ def assert_parity(network: SentimentNetwork, path: Path, *, words: int, seed: in
     rng = random.Random(seed)  # noqa: S311 - made-up inputs
     session, served = open_session(path), ServedSentiment(network).eval()
     worst = 0.0
-    for rows, longest in ((1, 1), (1, 7), (2, 2), (3, 40), (8, 25), (16, 120), (64, 60), (5, 300)):
+    for rows, longest in ((1, 1), (1, 7), (2, 2), (3, 40), (8, 25), (16, 120), (32, 60), (4, 300)):
         lengths = [rng.randint(1, longest) for _ in range(rows)]
         made = [Example(torch.tensor([rng.randrange(1, words) for _ in range(size)]), 1.0) for size in lengths]
         ids, sizes, _ = pad_batch(made)

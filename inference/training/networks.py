@@ -18,7 +18,7 @@ class Shape:
     embedding: int = 100
     hidden: int = 96
     layers: int = 2
-    embedding_dropout: float = 0.1
+    embedding_dropout: float = 0.3
     layer_dropout: float = 0.3
     head_dropout: float = 0.5
 

@@ -54,7 +54,7 @@ def read_snippets(sdist: Path) -> list[Review]:
     reviews = []
     for number, line in enumerate(content.splitlines(), start=1):
         fields = line.split("\t")
-        if len(fields) != 3:  # noqa: PLR2004 - the three columns named above
+        if len(fields) != 3:
             raise DataUnreadable(_SNIPPETS, f"line {number} has {len(fields)} columns, not 3")
         reviews.append(Review(fields[2].strip(), float(fields[1])))
     return reviews
@@ -79,7 +79,7 @@ def read_folder(folder: Path) -> list[Review]:
             text = path.read_text(encoding="utf-8").replace("<br />", " ").strip()
             reviews.append(Review(text, sign * abs(rating)))
     if not reviews:
-        raise DataUnreadable(folder.name, "no *.txt under pos/ or neg/")
+        raise DataUnreadable(folder.name, "no .txt files under pos/ or neg/")
     return reviews
 
 
@@ -104,9 +104,7 @@ def split_reviews(reviews: Sequence[Review], *, seed: int) -> Splits:
     kept = usable(reviews)
     random.Random(seed).shuffle(kept)  # noqa: S311 - a split, not a secret
     test, validation = round(len(kept) * 0.15), round(len(kept) * 0.10)
-    return Splits(
-        test=kept[:test], validation=kept[test : test + validation], train=kept[test + validation :]
-    )
+    return Splits(test=kept[:test], validation=kept[test : test + validation], train=kept[test + validation :])
 
 
 def split_folders(root: Path, *, seed: int) -> Splits:

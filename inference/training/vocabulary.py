@@ -11,6 +11,8 @@ PAD: Final = "<pad>"
 UNKNOWN: Final = "<unk>"
 PAD_ID: Final = 0
 UNKNOWN_ID: Final = 1
+# Of a text, what is read: the LSTM computes each token in turn, so this bounds a call's cost.
+MAX_TOKENS: Final = 512
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
@@ -26,22 +28,23 @@ def build_vocabulary(texts: Iterable[str], *, min_texts: int, known: Iterable[st
             would be a leak.
         min_texts: Rarer words are read as unknown, so that "unknown" is learned too.
         known: Words with a meaning from elsewhere (a lexicon, pretrained vectors), kept
-            however rare. They are not words of the held-out texts but of public lists.
-        limit: The longest vocabulary; the most frequent words win, then Unicode order.
+            however rare, the most useful first. They come from public lists, not from the
+            held-out texts.
+        limit: The longest vocabulary; the most frequent words stay, then the first known.
     """
     counts = count_words(texts)
-    chosen = {word for word, count in counts.items() if count >= min_texts} | set(known)
-    chosen -= {PAD, UNKNOWN}
-    ranked = sorted(chosen, key=lambda word: (-counts[word], word))[: limit - 2]
+    frequent = sorted(word for word, count in counts.items() if count >= min_texts)
+    chosen = [word for word in dict.fromkeys([*frequent, *known]) if word not in {PAD, UNKNOWN}]
+    ranked = sorted(chosen, key=lambda word: -counts[word])[: limit - 2]  # Stable: ties keep their order.
     return [PAD, UNKNOWN, *sorted(ranked)]
 
 
 def write_vocabulary(path: Path, vocabulary: Sequence[str]) -> None:
-    """Write one token a line, in UTF-8 with `\\n`, the same bytes on every system."""
+    """Write one token a line, in UTF-8 with line feeds, the same bytes on every system."""
     path.write_text("".join(f"{word}\n" for word in vocabulary), encoding="utf-8", newline="\n")
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Return each token's id. Only `\\n` ends a line: some words hold exotic line ends."""
+    """Return each token's id. Only a line feed ends a line: some words hold exotic line ends."""
     lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     return {word: number for number, word in enumerate(lines)}

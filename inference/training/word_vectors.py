@@ -30,6 +30,7 @@ _NORM_EPSILON: Final = 1e-12
 _START, _END, _UNKNOWN, _PAD = "[CLS]", "[SEP]", "[UNK]", "[PAD]"
 _BATCH: Final = 256
 _MAX_PIECES: Final = 64
+_NO_TENSORS: Final = "no float32 tensors"
 
 
 class WordEncoder:
@@ -43,7 +44,7 @@ class WordEncoder:
         self._layers = [_layer(self._weights, number) for number in range(_LAYERS)]
 
     def whole_words(self) -> list[str]:
-        """Return the lowercase English words that the encoder knows as one piece."""
+        """Return the lowercase English words that the encoder knows as one piece, frequent ones first."""
         return [piece for piece in self._pieces if piece.isascii() and piece.isalpha() and len(piece) > 1]
 
     def vectors(self, tokens: Sequence[str]) -> NDArray[np.float32]:
@@ -108,7 +109,7 @@ def _read_safetensors(content: bytes) -> dict[str, Tensor]:
         values = np.frombuffer(content[start:end], dtype="<f4").reshape(entry["shape"])
         tensors[name] = torch.from_numpy(values.copy())
     if not tensors:
-        raise DataUnreadable("model.safetensors", "no float32 tensors")
+        raise DataUnreadable(_MODEL + "model.safetensors", _NO_TENSORS)
     return tensors
 
 

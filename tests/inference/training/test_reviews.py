@@ -62,7 +62,7 @@ def test_a_folders_own_test_split_is_kept_and_its_texts_leave_training(tmp_path:
 
 
 def test_an_empty_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(DataUnreadable, match="no .*txt under"):
+    with pytest.raises(DataUnreadable, match=r"no \.txt files under"):
         read_folder(tmp_path)
 
 

@@ -1,6 +1,5 @@
 """The recipe, at a small size, from the pinned reviews to a folder that can be published."""
 
-import hashlib
 import json
 from datetime import date
 from pathlib import Path
@@ -9,46 +8,55 @@ import pytest
 
 pytest.importorskip("torch", reason="the train extra is not installed")
 
-from inference.training.errors import SourceUnavailable  # noqa: E402 - after the skip
-from inference.training.sentiment import train_sentiment  # noqa: E402 - after the skip
-from inference.training.sources import VADER  # noqa: E402 - after the skip
+from inference.training.card import render_card
+from inference.training.errors import SourceUnavailable
+from inference.training.sentiment import train_sentiment
+from inference.training.sources import VADER, sha256_of
 
 _DATASETS = Path(__file__).parents[3] / "var" / "datasets"
 
 
-@pytest.fixture
-def datasets() -> Path:
+def _quick(out: Path, datasets: Path) -> dict[str, object]:
+    return train_sentiment(out, seed=4, datasets=datasets, quick=True, trained_on=date(2026, 1, 2), say=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    """One run for all tests that look at it: it takes some 10 s of CPU."""
     if not (_DATASETS / VADER.filename).exists():
         pytest.skip("the reviews are not in var/datasets (manage.py train sentiment fetches them)")
-    return _DATASETS
+    out = tmp_path_factory.mktemp("first")
+    return out, _quick(out, _DATASETS)
 
 
-def _quick(out: Path, datasets: Path) -> dict[str, object]:
-    return train_sentiment(
-        out, seed=4, datasets=datasets, quick=True, trained_on=date(2026, 1, 2), say=lambda line: None
-    )
+def test_the_recipe_writes_all_that_a_version_needs(first_run: tuple[Path, dict[str, object]]) -> None:
+    out, card = first_run
+
+    assert {path.name for path in out.iterdir()} == {
+        "model.onnx",
+        "model.int8.onnx",
+        "vocabulary.txt",
+        "pipeline.json",
+        "card.json",
+        "card.md",
+        "learning-curve.svg",
+    }
+    assert json.loads((out / "card.json").read_text(encoding="utf-8")) == card
+    assert "2026-01-02" in (out / "card.md").read_text(encoding="utf-8")
 
 
-def test_the_recipe_writes_all_that_a_version_needs(tmp_path: Path, datasets: Path) -> None:
-    card = _quick(tmp_path, datasets)
+def test_the_same_seed_gives_the_same_bytes(first_run: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    _quick(tmp_path, _DATASETS)
 
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "model.onnx", "model.int8.onnx", "vocabulary.txt", "pipeline.json",
-        "card.json", "card.md", "learning-curve.svg",
-    }  # fmt: skip
-    assert json.loads((tmp_path / "card.json").read_text(encoding="utf-8")) == card
-    assert "2026-01-02" in (tmp_path / "card.md").read_text(encoding="utf-8")
+    first, again = ({path.name: sha256_of(path) for path in folder.iterdir()} for folder in (first_run[0], tmp_path))
+    assert first == again
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, datasets: Path) -> None:
-    for name in ("first", "again"):
-        _quick(tmp_path / name, datasets)
+def test_the_shipped_card_says_what_the_recipe_would_write() -> None:
+    starter = Path(__file__).parents[3] / "inference" / "starter" / "sentiment"
+    card = json.loads((starter / "card.json").read_text(encoding="utf-8"))
 
-    digests = [
-        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / name).iterdir()}
-        for name in ("first", "again")
-    ]
-    assert digests[0] == digests[1]
+    assert (starter / "card.md").read_text(encoding="utf-8") == render_card(card)
 
 
 def test_a_missing_source_leaves_the_output_as_it_was(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")
-import onnxruntime  # noqa: E402 - it reads the two lines above when it is imported
+import onnxruntime
 
 from inference.pipelines.text import token_ids, words
 from inference.training.reviews import Review, read_snippets, split_reviews
@@ -96,6 +96,17 @@ def test_a_row_gets_the_same_answer_alone_and_in_a_padded_batch(count: int, long
     assert np.abs(together - alone).max() <= 1e-5
 
 
+def test_int8_answers_depend_on_the_batch_by_no_more_than_the_tolerance() -> None:
+    """Its activations are rounded by the range of the whole batch, so this is not zero as float32's is."""
+    rng = np.random.default_rng(8)
+    rows = [rng.integers(1, len(_VOCABULARY), size).tolist() for size in rng.integers(1, 60, 16)]
+    session = _session("model.int8.onnx")
+
+    together, alone = _run(session, rows), np.concatenate([_run(session, [row]) for row in rows])
+
+    assert np.abs(together - alone).max() <= _CARD["int8"]["tolerance"]
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
 @pytest.mark.parametrize(
     ("text", "positive"),
@@ -144,6 +155,7 @@ def test_int8_stays_within_the_tolerance_on_the_card() -> None:
     [
         ("It DOESN'T work!", ["it", "doesn't", "work", "!"]),
         ("A+ film (2002), 90 min.", ["a", "+", "film", "(", "2002", ")", ",", "90", "min", "."]),
+        ("the 'fine' ''Frailty'' isn\u2019t the critics' '", ["the", "fine", "frailty", "isn't", "the", "critics"]),
         ("好电影 yes", ["好", "电", "影", "yes"]),
         (" \t\n\x00", []),
     ],
