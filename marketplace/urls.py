@@ -3,10 +3,13 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from marketplace.api.docs import show_api_docs
+
 urlpatterns = [
     path("", include("marketplace.web.urls")),
     path("accounts/", include("allauth.account.urls")),
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),
     path("v1/", include("marketplace.api.urls")),
+    path("docs/api/", show_api_docs, name="api_docs"),
 ]
