@@ -171,9 +171,9 @@ TEST_KEY_RATE_PER_MINUTE: Final = env_int("TEST_KEY_RATE_PER_MINUTE", default=60
 ORGANIZATION_CONCURRENCY: Final = env_int("ORGANIZATION_CONCURRENCY", default=256, minimum=1)
 # Largest request body in bytes, refused before it is read.
 MAX_BODY_BYTES: Final = env_int("MAX_BODY_BYTES", default=4 * 1024 * 1024, minimum=1024)
-# Examples in one call, and characters in one text.
+# Examples in one call, and characters of all its texts together.
 MAX_CALL_ROWS: Final = env_int("MAX_CALL_ROWS", default=256, minimum=1)
-MAX_TEXT_CHARACTERS: Final = env_int("MAX_TEXT_CHARACTERS", default=20_000, minimum=1)
+MAX_TEXT_CHARACTERS: Final = env_int("MAX_TEXT_CHARACTERS", default=100_000, minimum=1)
 # Longest a call may take, in milliseconds, and what it gets without X-Timeout-Ms.
 MAX_TIMEOUT_MS: Final = env_int("MAX_TIMEOUT_MS", default=60_000, minimum=1)
 DEFAULT_TIMEOUT_MS: Final = env_int("DEFAULT_TIMEOUT_MS", default=30_000, minimum=1)

@@ -48,7 +48,7 @@ def parse(body: bytes, version: ServedVersion, terms: Terms, *, limits: GatewayS
     if "input_data" not in fields:
         message = "The field input_data is missing."
         raise RequestMalformed(message, param="input_data")
-    parameters = fields.get("parameters") or {}
+    parameters = fields.get("parameters", {})
     if not isinstance(parameters, dict):
         message = "parameters must be an object."
         raise RequestMalformed(message, param="parameters")

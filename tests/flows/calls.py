@@ -3,6 +3,7 @@
 import http.client
 import json
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ class Caller:
 
     def __init__(self, port: int, key: str | None) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        weakref.finalize(self, self._connection.close)  # Tests drop callers as they like.
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def post(self, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: bytes | None = None) -> Answer:
@@ -49,6 +51,10 @@ class Caller:
         """GET a path."""
         return self._send("GET", path, None, {})
 
+    def delete(self, path: str) -> Answer:
+        """DELETE a path."""
+        return self._send("DELETE", path, None, {})
+
     def _send(self, method: str, path: str, payload: bytes | None, headers: Mapping[str, str]) -> Answer:
         try:
             self._connection.request(method, path, payload, {**self._headers, **headers})
@@ -58,10 +64,6 @@ class Caller:
             self._connection.close()  # The next request connects anew.
             raise
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
-
-    def close(self) -> None:
-        """Hang up."""
-        self._connection.close()
 
 
 def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ NOT_INPUT: list[object] = [
     {"input_data": [["nested"]]},
     {"input_data": {"text": "a"}},
     {"input_data": ["a"] * 257},
-    {"input_data": "a " * 20_000},
+    {"input_data": "a " * 60_000},
     {"input_data": "a", "parameters": {"top_k": 0}},
     {"input_data": "a", "parameters": {"top_k": "2"}},
     {"input_data": "a", "parameters": {"top_k": True}},
@@ -43,11 +44,9 @@ NOT_INPUT: list[object] = [
 
 
 @pytest.fixture
-def caller(site: Site) -> Any:
+def caller(site: Site) -> Caller:
     """A connection with the demo organization's key."""
-    with_key = Caller(site.port, site.key)
-    yield with_key
-    with_key.close()
+    return Caller(site.port, site.key)
 
 
 def assert_refused(answer: Any, status: int, code: str) -> None:
@@ -90,9 +89,9 @@ def test_a_huge_body_is_413_before_it_is_read(site: Site, caller: Caller) -> Non
 def test_a_chunked_body_is_capped_as_well(site: Site) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
     chunks = (b" " * 65536 for _ in range(100))
-    connection.request("POST", PREDICT, chunks, {"Authorization": f"Bearer {site.key}"}, encode_chunked=True)
-
-    assert connection.getresponse().status == 413
+    with closing(connection):
+        connection.request("POST", PREDICT, chunks, {"Authorization": f"Bearer {site.key}"}, encode_chunked=True)
+        assert connection.getresponse().status == 413
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,6 @@ def test_a_key_with_one_character_changed_is_told_so_and_not_shown(site: Site) -
         "/v1/models/farebox/nothing/predict",
         "/v1/models/nobody/sentiment/predict",
         "/v1/models/farebox/sentiment@99/predict",
-        "/v1/models/farebox/..%2f..%2fetc/predict",
     ],
 )
 def test_an_unknown_model_is_404(site: Site, caller: Caller, path: str) -> None:

@@ -1,0 +1,174 @@
+"""A whole site, really started: `manage.py serve --setup` on a free port with its own VAR_DIR."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from billing.ids import parse_public_id
+from billing.money import to_decimal_string
+from tests.flows.calls import Caller
+
+ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT_S = 90
+
+
+def free_port() -> int:
+    """Return a port nobody listens on now."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Site:
+    """A running site and what a test may do to it."""
+
+    port: int
+    var_dir: Path
+    supervisor: "subprocess.Popen[bytes]"
+    key: str  # The demo organization's live key, with $5.00 of credit.
+
+    def log_text(self) -> str:
+        """Return what the site printed so far, without the one line that shows the demo key."""
+        text = (self.var_dir / "site.log").read_text()
+        return text.replace(self.key, "(the key, as setup shows it)", 2)
+
+    @contextmanager
+    def database(self) -> Iterator[sqlite3.Connection]:
+        """Open the site's database beside it."""
+        with closing(sqlite3.connect(self.var_dir / "farebox.sqlite3", timeout=20, isolation_level=None)) as connection:
+            yield connection
+
+    def query(self, sql: str, *parameters: object) -> Any:
+        """Return the first column of the first row."""
+        with self.database() as database:
+            return database.execute(sql, parameters).fetchone()[0]
+
+    def charged(self) -> int:
+        """Return what the demo organization was charged so far, net of refunds, in nanos."""
+        account = "SELECT account_id FROM marketplace_organization WHERE slug = 'demo'"
+        return int(
+            self.query(
+                f"SELECT COALESCE((SELECT SUM(charge_nanos) FROM billing_usageevent WHERE account_id = ({account})), 0)"
+                f" - COALESCE((SELECT SUM(charge_nanos) FROM billing_usagerefund WHERE account_id = ({account})), 0)"
+            )
+        )
+
+    def events_of(self, key_id: str) -> int:
+        """Return how many usage events a key has; `key_id` as the REST API gives it."""
+        identity = parse_public_id("key", key_id)
+        return int(self.query("SELECT COUNT(*) FROM billing_usageevent WHERE source = ?", str(identity)))
+
+    # ------------------------------------------------------------ Through the REST API
+
+    def issue_key(self, *, name: str, monthly_cap_nanos: int | None = None, **settings: object) -> dict[str, Any]:
+        """Make a key; return it with its `id` and `secret`."""
+        body: dict[str, object] = {"name": name, **settings}
+        if monthly_cap_nanos is not None:
+            body["monthly_cap"] = to_decimal_string(monthly_cap_nanos)
+        answer = Caller(self.port, self.key).post("/v1/keys", body)
+        assert answer.status == 201, answer.body
+        key: dict[str, Any] = answer.json()
+        return key
+
+    def revoke_key(self, key_id: str) -> None:
+        """Revoke a key."""
+        answer = Caller(self.port, self.key).delete(f"/v1/keys/{key_id}")
+        assert answer.status in {200, 204}, answer.body
+
+    # ------------------------------------------------------------ Faults
+
+    def gateway_pid(self) -> int | None:
+        """Return the gateway's process id, or None while there is none."""
+        return next((pid for pid, line in _children(self.supervisor.pid).items() if "uvicorn" in line), None)
+
+    def worker_pids(self) -> list[int]:
+        """Return the inference workers' process ids."""
+        gateway = self.gateway_pid()
+        return [pid for pid, line in _children(gateway).items() if "inference.worker" in line] if gateway else []
+
+    def kill_gateway(self) -> None:
+        """kill -9 the gateway, if there is one."""
+        if pid := self.gateway_pid():
+            os.kill(pid, signal.SIGKILL)
+            while pid == self.gateway_pid():
+                time.sleep(0.01)
+
+    def kill_worker(self, choose: random.Random) -> None:
+        """kill -9 one inference worker, if there is one."""
+        if pids := self.worker_pids():
+            os.kill(choose.choice(pids), signal.SIGKILL)
+
+    def wait_until_healthy(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait for /healthz to answer 200."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                if Caller(self.port, None).get("/healthz").status == 200:
+                    return
+            except OSError:
+                pass
+            assert self.supervisor.poll() is None, (self.var_dir / "site.log").read_text()
+            assert time.monotonic() < deadline, (self.var_dir / "site.log").read_text()
+            time.sleep(0.1)
+
+
+def _children(pid: int) -> Mapping[int, str]:
+    """Return a process's children with their command lines."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if parent == pid:
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (OSError, IndexError):  # It ended while we looked.
+            continue
+    return found
+
+
+@contextmanager
+def start_site(*, var_dir: Path | None = None, **environment: str) -> Iterator[Site]:
+    """Set up and serve a site; stop it and remove its files at the end."""
+    folder = var_dir or Path(tempfile.mkdtemp(prefix="farebox-site-"))
+    port = free_port()
+    inherited = {name: value for name, value in os.environ.items() if name not in {"ARTIFACTS_DIR", "DATABASE_URL"}}
+    settings = {
+        **inherited,
+        "VAR_DIR": str(folder),
+        "PORT": str(port),
+        "HOST": "127.0.0.1",
+        "PYTHONUNBUFFERED": "1",
+        "LIVE_KEY_RATE_PER_MINUTE": "10000000",
+        "ORGANIZATION_RATE_PER_MINUTE": "10000000",
+        **environment,
+    }
+    with (folder / "site.log").open("wb") as log:
+        supervisor = subprocess.Popen([sys.executable, "manage.py", "serve", "--setup"], cwd=ROOT, env=settings, stdout=log, stderr=log)
+        try:
+            site = Site(port=port, var_dir=folder, supervisor=supervisor, key="")
+            site.wait_until_healthy()
+            match = re.search(r"fb_sk_live_[0-9A-Za-z]{38}", (folder / "site.log").read_text())
+            assert match, (folder / "site.log").read_text()
+            site.key = match[0]
+            yield site
+        finally:
+            supervisor.terminate()
+            supervisor.wait(60)
+            if var_dir is None:
+                shutil.rmtree(folder, ignore_errors=True)
