@@ -59,15 +59,6 @@ class Station:
         return self.running is None and not self.loading and key in self.serves
 
 
-@dataclass(slots=True, eq=False)
-class OpenVersion:
-    """A version that calls are accepted for."""
-
-    number: int  # What workers know it by.
-    costs: StepCosts
-    queue: RowQueue = field(default_factory=RowQueue)
-
-
 @dataclass(slots=True)
 class Counters:
     """What has happened since the start."""
@@ -99,8 +90,8 @@ class Dispatcher:
         self._run_timeout_s = run_timeout_s
         self._loop = asyncio.get_running_loop()
         self._stations: list[Station] = []
-        self._versions: dict[str, OpenVersion] = {}
-        self._turns: deque[str] = deque()  # Versions with waiting rows.
+        self._queues: dict[str, RowQueue] = {}
+        self._turns: deque[RowQueue] = deque()  # Each at most once; those with waiting rows, and some that have none left.
         self._calls: set[Call] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._wake_up: asyncio.Handle | None = None
@@ -128,8 +119,8 @@ class Dispatcher:
         if deadline <= now:
             raise DeadlineExceeded(started=False)
         self._check_room(tenant, len(rows))
-        queue = self._versions[key].queue
-        call = Call(key, output, tenant, deadline, now, self._loop.create_future(), queue, len(rows))
+        queue = self._queues[key]
+        call = Call(output, tenant, deadline, now, self._loop.create_future(), queue, len(rows))
         call.rows = [Row(call, ids, len(ids)) for ids in rows]
         for row in call.rows:
             queue.add(row)
@@ -137,8 +128,9 @@ class Dispatcher:
         self._calls.add(call)
         if self._alarm is None or deadline < self._alarm.when():
             self._set_alarm(deadline)
-        if len(queue) == len(rows):
-            self._turns.append(key)
+        if not queue.has_turn:
+            queue.has_turn = True
+            self._turns.append(queue)
         # Not at once: calls that arrive in the same turn of the loop share a batch.
         self.wake()
         return call
@@ -185,16 +177,16 @@ class Dispatcher:
             ValueError: these are no costs; the version stays closed.
         """
         costs = StepCosts.from_points(step_costs, max_rows=self._limits.max_rows)
-        self._versions[key] = OpenVersion(number, costs)
+        self._queues[key] = RowQueue(key, number=number, costs=costs)
 
     def close_version(self, key: str, error: InferenceError) -> None:
         """Accept no more calls for a version, and answer those that wait with an error."""
-        version = self._versions.pop(key, None)
-        if version is None:
+        queue = self._queues.pop(key, None)
+        if queue is None:
             return
         for station in self._stations:
             station.serves.pop(key, None)
-        for call in [call for call in self._calls if call.queue is version.queue]:
+        for call in [call for call in self._calls if call.queue is queue]:
             self.fail(call, error)
 
     def add_station(self, station: Station) -> None:
@@ -233,11 +225,8 @@ class Dispatcher:
 
     def receive_result(self, station: Station, tag: int, output: npt.NDArray[Any], *, ran_us: int) -> None:
         """Answer the rows of the batch that a worker has finished; first give it the next one."""
-        batch = self._pop_batch(station, tag)
+        batch = self._pop_batch(station, tag, rows=len(output))
         if batch is None:
-            return
-        if len(output) != len(batch.rows):
-            station.runner.kill()  # Checked in the worker too: one that says otherwise is no longer ours.
             return
         self._dispatch()
         self._row_s += _MEAN_WEIGHT * (ran_us / 1e6 / len(batch.rows) - self._row_s)
@@ -274,22 +263,22 @@ class Dispatcher:
             self._wake_up = None
         passed_over = 0
         while passed_over < len(self._turns):
-            key = self._turns.popleft()
-            version = self._versions.get(key)
-            if version is None or not version.queue:
+            queue = self._turns.popleft()
+            if not queue:
+                queue.has_turn = False
                 continue
-            self._turns.append(key)
-            station = next((station for station in self._stations if station.can_take(key)), None)
+            self._turns.append(queue)
+            station = next((station for station in self._stations if station.can_take(queue.key)), None)
             if station is None:
                 passed_over += 1
                 continue
             passed_over = 0
-            self._send(station, key, version)
+            self._send(station, queue)
 
-    def _send(self, station: Station, key: str, version: OpenVersion) -> None:
-        rows = version.queue.take(limits=self._limits, costs=version.costs)
-        tag = station.runner.run(version.number, [row.ids for row in rows])
-        station.running = Batch(tag, station.serves[key], rows)
+    def _send(self, station: Station, queue: RowQueue) -> None:
+        rows = queue.take(self._limits)
+        tag = station.runner.run(queue.number, [row.ids for row in rows])
+        station.running = Batch(tag, station.serves[queue.key], rows)
         station.timer = self._loop.call_later(self._run_timeout_s, station.runner.kill)
         longest = tokens = 0
         for row in rows:
@@ -303,10 +292,14 @@ class Dispatcher:
         counters.tokens += tokens
         counters.padded_tokens += longest * len(rows)
 
-    def _pop_batch(self, station: Station, tag: int) -> Batch | None:
-        """Return the batch that a reply is about; a worker that answers what it was not asked is killed."""
+    def _pop_batch(self, station: Station, tag: int, *, rows: int | None = None) -> Batch | None:
+        """Return the batch that a reply is about.
+
+        A worker that answers what it was not asked, or for more rows or fewer, is no longer ours: it is
+        killed, and its batch is treated like any that a worker died on.
+        """
         batch = station.running
-        if batch is None or batch.tag != tag:
+        if batch is None or batch.tag != tag or rows not in (None, len(batch.rows)):
             station.runner.kill()
             return None
         if station.timer is not None:
@@ -320,8 +313,9 @@ class Dispatcher:
         row.call.queue.add_alone(row)
         self._count(row.call, 1)
         self.counters.retried_rows += 1
-        if row.call.key not in self._turns:
-            self._turns.appendleft(row.call.key)
+        if not row.call.queue.has_turn:
+            row.call.queue.has_turn = True
+            self._turns.appendleft(row.call.queue)
 
     def _finish(self, call: Call, provider: str) -> None:
         answers = [row.answer for row in call.rows if row.answer is not None]

@@ -177,7 +177,7 @@ class Engine:
         fleet, dispatcher = self._fleet, self._dispatcher
         if fleet is None or dispatcher is None:
             raise EngineStopping
-        if bundle.key not in fleet.served:
+        while bundle.key not in fleet.served:  # A loop, because it may be unloaded again before we go on.
             await self._load_before(bundle, deadline)
         call = dispatcher.submit(bundle.key, rows, output=bundle.pipeline.collation.output, tenant=tenant, deadline=deadline)
         try:

@@ -149,20 +149,30 @@ class Fleet:
         """Run one worker after another, for ever."""
         delay_s = _FIRST_RESTART_S
         while True:
-            worker = Worker(index=index, settings=self._settings, on_result=self._receive, on_lost=self._forget)
-            self._workers[index] = worker
-            station = Station(worker)
             try:
-                await self._prepare(worker, station)
-            except WorkerLost:
-                logger.warning("worker %d (pid %d) died or hung while starting", index, worker.pid)
-            else:
-                await worker.lost.wait()
-                logger.warning("worker %d (pid %d) died or was killed; it is restarted", index, worker.pid)
-            await worker.reap()
+                served = await self._run_one(index)
+            except OSError as error:  # No memory, process or descriptor to be had: later there may be.
+                logger.warning("worker %d cannot be started: %s", index, error)
+                served = False
             self.restarts += 1
-            delay_s = _FIRST_RESTART_S if station.batches else min(2 * delay_s, _LAST_RESTART_S)
+            delay_s = _FIRST_RESTART_S if served else min(2 * delay_s, _LAST_RESTART_S)
             await asyncio.sleep(delay_s)
+
+    async def _run_one(self, index: int) -> bool:
+        """Run a worker until it is lost; return whether it has answered a batch."""
+        worker = Worker(index=index, settings=self._settings, on_result=self._receive, on_lost=self._forget)
+        self._workers[index] = worker
+        station = Station(worker)
+        try:
+            await self._prepare(worker, station)
+        except (WorkerLost, ModelLoadFailed):
+            worker.kill()
+            logger.warning("worker %d (pid %d) died or hung while starting", index, worker.pid)
+        else:
+            await worker.lost.wait()
+            logger.warning("worker %d (pid %d) died or was killed; it is restarted", index, worker.pid)
+        await worker.reap()
+        return station.batches > 0
 
     async def _prepare(self, worker: Worker, station: Station) -> None:
         """Wait until the worker answers, load what the others have, and let it take batches."""
@@ -205,8 +215,8 @@ class Fleet:
         if frame.kind == Kind.FAILED:
             self._dispatcher.receive_failure(station, frame.tag, str(frame.body, "utf-8", "replace"))
             return
-        (ran_us,) = wire.RESULT_PREFIX.unpack_from(frame.body)
-        output = wire.decode_arrays(frame.body[wire.RESULT_PREFIX.size :]).get("output")
+        ran_us, arrays = wire.decode_result(frame.body)
+        output = arrays.get("output")
         if output is None or output.ndim == 0:
             msg = "a result without an output"
             raise WireError(msg)

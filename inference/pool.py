@@ -40,7 +40,7 @@ class WorkerSettings:
     start_timeout_s: float = 60.0
     load_timeout_s: float = 60.0
     # Longest a batch runs before its worker counts as hung. RunOptions.terminate cannot stop a large MatMul.
-    run_timeout_s: float = 30.0
+    run_timeout_s: float = 10.0
 
 
 class Worker:

@@ -28,7 +28,6 @@ class Inferred:
 class Call:
     """One `infer` that is not answered yet."""
 
-    key: str  # Its version's.
     output: str  # The name its answer goes by.
     tenant: Hashable
     deadline: float  # Seconds of the loop's clock, like `queued_at`.
@@ -56,9 +55,20 @@ class Row:
 
 
 class RowQueue:
-    """Rows in two orders: by turn of their tenants, and by length."""
+    """The rows that wait for one version, in two orders: by turn of their tenants, and by length."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: str, *, number: int, costs: StepCosts) -> None:
+        """Open an empty queue.
+
+        Args:
+            key: The name callers know the version by.
+            number: The one workers know it by.
+            costs: What its time steps cost.
+        """
+        self.key = key
+        self.number = number
+        self.has_turn = False  # Kept by the dispatcher: whether the queue is in the round of versions.
+        self._costs = costs
         # Ascending, kept beside each other: bisect runs in C on plain integers.
         self._lengths: list[int] = []
         self._rows: list[Row] = []
@@ -97,14 +107,14 @@ class RowQueue:
         else:
             self._remove(self._position(row))
 
-    def take(self, *, limits: BatchLimits, costs: StepCosts) -> list[Row]:
+    def take(self, limits: BatchLimits) -> list[Row]:
         """Take the rows of the next batch: the oldest row of the tenant whose turn it is, and its like in length."""
         if self._alone:
             row = self._alone.popleft()
             row.waiting = False
             return [row]
         opener = self._position(self._next_opener())
-        chosen = next_batch(self._lengths, opener, limits=limits, costs=costs)
+        chosen = next_batch(self._lengths, opener, limits=limits, costs=self._costs)
         batch = self._rows[chosen]
         for row in batch:
             row.waiting = False

@@ -112,7 +112,8 @@ class FrameReader:
             # A copy, because the buffer is about to be cut and arrays will point into the body.
             yield Frame(kind, tag, memoryview(bytes(buffered[start + HEADER_BYTES : end])))
             start = end
-        self._buffer = bytearray(buffered[start:])
+        if start or not self._buffer:  # Else a large body is growing: copying it for each chunk would take seconds.
+            self._buffer = bytearray(buffered[start:])
 
 
 def receive_frame(sock: socket.socket, *, max_body_bytes: int) -> Frame | None:
@@ -184,6 +185,19 @@ def decode_arrays(body: memoryview) -> dict[str, npt.NDArray[Any]]:
         msg = f"{len(body) - at} bytes are left over after the arrays"
         raise WireError(msg)
     return arrays
+
+
+def decode_result(body: memoryview) -> tuple[int, dict[str, npt.NDArray[Any]]]:
+    """Return the microseconds a batch ran and its arrays, from the body of a RESULT.
+
+    Raises:
+        WireError: the body is not one.
+    """
+    if len(body) < RESULT_PREFIX.size:
+        msg = f"a result of {len(body)} bytes"
+        raise WireError(msg)
+    (ran_us,) = RESULT_PREFIX.unpack_from(body)
+    return ran_us, decode_arrays(body[RESULT_PREFIX.size :])
 
 
 def _decode_array(body: memoryview, at: int) -> tuple[str, npt.NDArray[Any], int]:

@@ -1,0 +1,173 @@
+"""What becomes of rows and answers, with runners that only note what they are given."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from inference.batching import BatchLimits
+from inference.dispatch import Dispatcher, Station
+from inference.errors import ModelFailed, ModelLoadFailed, WorkerLost
+from inference.queueing import Call
+from tests.inference.running import ids
+
+FLAT = {1: 100.0, 8: 100.0}
+
+
+class Runner:
+    """Notes batches; whoever tests answers them."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.batches: list[list[list[int]]] = []
+        self.versions: list[int] = []
+        self._dispatcher = dispatcher
+        self.station = Station(self, serves={"v": "cpu", "w": "cpu"})
+        dispatcher.add_station(self.station)
+
+    def run(self, version: int, rows: Sequence[npt.NDArray[np.int64]]) -> int:
+        """Note a batch; its tag is its number."""
+        self.versions.append(version)
+        self.batches.append([row.tolist() for row in rows])
+        return len(self.batches)
+
+    def kill(self) -> None:
+        """Die, as a process would."""
+        self._dispatcher.remove_station(self.station)
+
+    def answer(self, *, tag: int | None = None, rows: int | None = None) -> None:
+        """Answer the running batch with each row's sum, or with another number of rows."""
+        sums = np.array([[sum(row)] for row in self.batches[-1]], np.float32)
+        output = sums if rows is None else np.zeros((rows, 1), np.float32)
+        self._dispatcher.receive_result(self.station, tag or len(self.batches), output, ran_us=10)
+
+
+def dispatching(scenario: Callable[[Dispatcher], Coroutine[Any, Any, None]], **limits: int) -> None:
+    async def run() -> None:
+        dispatcher = Dispatcher(limits=BatchLimits(**limits), max_queue_rows=100, run_timeout_s=5)
+        dispatcher.open_version("v", number=1, step_costs=FLAT)
+        dispatcher.open_version("w", number=2, step_costs=FLAT)
+        await scenario(dispatcher)
+
+    asyncio.run(run())
+
+
+def submit(dispatcher: Dispatcher, *rows: list[int], key: str = "v", tenant: str = "a") -> Call:
+    deadline = asyncio.get_running_loop().time() + 5
+    return dispatcher.submit(key, [ids(*row) for row in rows], output="out", tenant=tenant, deadline=deadline)
+
+
+async def turn() -> None:
+    """Let the loop dispatch."""
+    await asyncio.sleep(0)
+
+
+def test_a_worker_gets_its_next_batch_before_the_answers_go_out() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        runner = Runner(dispatcher)
+        first, second = submit(dispatcher, [1]), submit(dispatcher, [2])
+        await turn()
+        runner.answer()
+        assert runner.batches == [[[1]], [[2]]]
+        assert first.future.result().outputs["out"].tolist() == [[1]]
+        assert not second.future.done()
+
+    dispatching(scenario, max_rows=1)
+
+
+@pytest.mark.parametrize("answer", [{"rows": 3}, {"rows": 0}, {"tag": 99}], ids=["too many rows", "no rows", "another batch"])
+def test_a_worker_that_answers_what_it_was_not_asked_is_killed_and_its_rows_run_elsewhere(answer: dict[str, int]) -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        liar = Runner(dispatcher)
+        calls = [submit(dispatcher, [1]), submit(dispatcher, [2])]
+        await turn()
+        liar.answer(**answer)
+        assert not any(call.future.done() for call in calls)
+        assert liar.station not in dispatcher.stations
+        honest = Runner(dispatcher)
+        await turn()
+        honest.answer()
+        honest.answer()
+        assert sorted(honest.batches) == [[[1]], [[2]]]
+        assert all(call.future.done() for call in calls)
+        assert dispatcher.waiting_rows == 0
+
+    dispatching(scenario)
+
+
+def test_rows_that_lost_one_worker_run_alone_and_only_the_one_that_loses_two_is_given_up() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        poison, innocent = submit(dispatcher, [7]), submit(dispatcher, [1])
+        for _ in range(2):
+            runner = Runner(dispatcher)
+            await turn()
+            assert [7] in runner.batches[-1]
+            runner.kill()
+        assert isinstance(poison.future.exception(), WorkerLost)
+        survivor = Runner(dispatcher)
+        await turn()
+        survivor.answer()
+        assert innocent.future.result().outputs["out"].tolist() == [[1]]
+
+    dispatching(scenario)
+
+
+def test_a_failed_row_takes_its_calls_other_rows_out_of_the_queue() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        runner = Runner(dispatcher)
+        call = submit(dispatcher, [1], [2], [3])
+        await turn()
+        dispatcher.receive_failure(runner.station, 1, "no")
+        assert isinstance(call.future.exception(), ModelFailed)
+        await turn()
+        assert len(runner.batches) == 1
+        assert dispatcher.waiting_rows == 0
+
+    dispatching(scenario, max_rows=1)
+
+
+def test_versions_take_turns_and_cancelled_calls_give_theirs_up() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        for _ in range(3):
+            dispatcher.abandon(submit(dispatcher, [9]))
+        for _ in range(3):
+            submit(dispatcher, [1])
+        submit(dispatcher, [2], key="w")
+        runner = Runner(dispatcher)
+        await turn()
+        for _ in range(4):
+            runner.answer()
+        assert runner.versions == [1, 2, 1, 1]
+
+    dispatching(scenario, max_rows=1)
+
+
+def test_closing_a_version_fails_its_calls_and_no_others() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        runner = Runner(dispatcher)
+        running, other = submit(dispatcher, [1]), submit(dispatcher, [2], key="w")
+        await turn()
+        waiting = submit(dispatcher, [3])
+        dispatcher.close_version("v", ModelLoadFailed("closed"))
+        assert isinstance(running.future.exception(), ModelLoadFailed)
+        assert isinstance(waiting.future.exception(), ModelLoadFailed)
+        runner.answer()
+        runner.answer()
+        assert other.future.result().outputs["out"].tolist() == [[2]]
+        assert runner.batches == [[[1]], [[2]]]
+
+    dispatching(scenario)
+
+
+def test_rows_whose_outputs_have_different_shapes_are_no_answer() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        runner = Runner(dispatcher)
+        call = submit(dispatcher, [1], [2])
+        await turn()
+        dispatcher.receive_result(runner.station, 1, np.zeros((1, 2), np.float32), ran_us=1)
+        dispatcher.receive_result(runner.station, 2, np.zeros((1, 3), np.float32), ran_us=1)
+        assert isinstance(call.future.exception(), ModelFailed)
+
+    dispatching(scenario, max_rows=1)
