@@ -22,6 +22,8 @@ def site_programs(*, listener_fd: int) -> list[Program]:
         "--fd", str(listener_fd),
         "--loop", "uvloop", "--http", "httptools", "--ws", "none", "--lifespan", "on",
         "--backlog", str(BACKLOG),
+        # Clients keep connections for the next call; uvicorn's 5 s cuts pooled ones under their hands.
+        "--timeout-keep-alive", "75",
         "--timeout-graceful-shutdown", str(_DRAIN_S),
         "--log-level", "warning", "--no-access-log", "--no-server-header",
         # Whoever sends X-Forwarded-For is believed only if TRUSTED_PROXIES names them; uvicorn would believe any local one.

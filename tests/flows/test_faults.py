@@ -1,11 +1,15 @@
 """kill -9, a locked database, a full disk: nothing lost, nothing doubled, and it recovers by itself."""
 
+import contextlib
 import random
 import sqlite3
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -141,6 +145,65 @@ def test_a_locked_database_refuses_before_anything_runs_and_recovers(own_site: S
     wait_until_served(caller)
     with own_site.database() as database:
         assert database.execute("SELECT COUNT(*) FROM billing_usageevent").fetchone()[0] >= 2
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of 96 MB of the test's own."""
+    folder = Path(tempfile.mkdtemp(prefix="farebox-disk-"))
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", folder], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        folder.rmdir()
+        pytest.skip(f"a small disk to fill needs root: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+    folder.rmdir()
+
+
+def test_a_full_disk_refuses_before_anything_runs_and_recovers(small_disk: Path) -> None:
+    with start_site(var_dir=small_disk) as site:
+        caller = Caller(site.port, site.key)
+        assert caller.predict().status == 200
+        before = site.charged()
+
+        ballast = small_disk / "ballast"
+        fill(ballast)
+        time.sleep(2.5)  # The heartbeat looks at the free space once a second.
+        answers = [caller.predict() for _ in range(5)]
+
+        assert {(answer.status, answer.code) for answer in answers} == {(503, "storage_unavailable")}
+        assert site.charged() == before
+        ballast.unlink()
+        wait_until_served(caller)
+        with site.database() as database:
+            assert_books_fold(database)
+
+
+def test_calls_under_way_while_the_disk_fills_are_charged_only_if_answered(small_disk: Path) -> None:
+    with start_site(var_dir=small_disk) as site:
+        ballast = small_disk / "ballast"
+        with Crowd(site, seed=11) as crowd:
+            time.sleep(1.0)
+            fill(ballast)
+            time.sleep(3.0)
+            ballast.unlink()
+            time.sleep(3.0)
+
+        assert not crowd.told.wrong
+        assert set(crowd.told.refused) <= {"storage_unavailable"}
+        with site.database() as database:
+            wait_until_nothing_is_held(database, timeout_s=60)
+            events = database.execute("SELECT COUNT(*) FROM billing_usageevent").fetchone()[0]
+            refunds = database.execute("SELECT COUNT(*) FROM billing_usagerefund").fetchone()[0]
+            assert events - refunds == len(crowd.told.answered)
+            assert_books_fold(database)
+
+
+def fill(ballast: Path) -> None:
+    """Write to a file until its disk is full."""
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 65536)
 
 
 def wait_until_served(caller: Caller, *, timeout_s: float = 10) -> None:
