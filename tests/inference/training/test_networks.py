@@ -10,6 +10,8 @@ from inference.training.errors import ParityBroken  # noqa: E402 - after the ski
 from inference.training.export import assert_parity, export_onnx  # noqa: E402 - after the skip
 from inference.training.networks import PriorEmbedding, SentimentNetwork, Shape  # noqa: E402 - after the skip
 
+# As the recipe: on a busy machine, two threads of so small a network wait for each other for most of the time.
+torch.set_num_threads(1)
 _SHAPE = Shape(embedding=12, hidden=8)
 
 

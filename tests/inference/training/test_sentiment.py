@@ -29,6 +29,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return out, _quick(out, _DATASETS)
 
 
+@pytest.mark.slow
 def test_the_recipe_writes_all_that_a_version_needs(first_run: tuple[Path, dict[str, object]]) -> None:
     out, card = first_run
 
@@ -45,6 +46,7 @@ def test_the_recipe_writes_all_that_a_version_needs(first_run: tuple[Path, dict[
     assert "2026-01-02" in (out / "card.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(first_run: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
     _quick(tmp_path, _DATASETS)
 
