@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django.conf import settings
+from django.utils.translation import gettext_noop as _  # English on the wire; the documentation pages translate.
 
 from billing.errors import BudgetExceeded, StorageUnavailable
 from billing.money import to_decimal_string
 from marketplace.errors import RateLimited
 
-NOTHING: Final = "Nothing was run and nothing was charged."
+NOTHING: Final = _("Nothing was run and nothing was charged.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,50 +30,50 @@ class Problem:
 
 
 _TABLE: Final = (
-    Problem("key_missing", 401, "API key missing", "The request had no Authorization header.", NOTHING, "Send `Authorization: Bearer <key>`. A key never goes into the URL."),
-    Problem("key_malformed", 401, "Not an API key", "What was sent does not have the form of a Farebox key.", NOTHING, "Send the whole key, as it was shown: it starts with fb_ and has 49 characters."),
-    Problem("key_mistyped", 401, "API key mistyped", "The key looks right, but its checksum is not: a character was lost or changed.", NOTHING, "Copy the key again. If it is lost, make a new one; keys are shown only once."),
-    Problem("key_unknown", 401, "API key unknown", "The key is well formed, but this site has no such key.", NOTHING, "Check that you call the site that issued it."),
-    Problem("key_revoked", 401, "API key revoked", "Somebody revoked this key.", NOTHING, "Make a new key on the Keys page."),
-    Problem("key_expired", 401, "API key expired", "The key's expiry has passed.", NOTHING, "Make a new key on the Keys page, or rotate keys before they expire."),
-    Problem("session_required", 401, "Sign in first", "This address is for signed-in people.", NOTHING, "Sign in, then try again."),
-    Problem("scope_missing", 403, "Not allowed with this key", "The key's kind or scopes do not include this.", NOTHING, "Use a key with the scope that the detail names."),
-    Problem("address_not_allowed", 403, "Address not allowed", "The key has an IP allow-list, and the call came from elsewhere.", NOTHING, "Call from an allowed address, or change the key's list."),
-    Problem("organization_suspended", 403, "Organization suspended", "The operator has suspended the organization.", NOTHING, "Write to the operator of the site."),
-    Problem("budget_exceeded", 402, "Budget exceeded", "The call could cost more than a budget has left: the account's balance, or the key's monthly cap. The detail says which.", NOTHING, "Add credit, or raise the cap on the Keys page. A monthly cap starts anew on the first of the month, UTC."),
-    Problem("max_cost_exceeded", 402, "X-Max-Cost exceeded", "The call could cost more than its own X-Max-Cost header allows.", NOTHING, "Send less, or raise X-Max-Cost. /estimate tells the highest cost of a body."),
-    Problem("model_not_found", 404, "Model not found", "There is no live model or version of that name, or it is not yours to call.", NOTHING, "Look the name up in the catalogue, or with GET /v1/models."),
-    Problem("not_found", 404, "Not found", "There is nothing at this address, or it is not yours.", NOTHING, "Check the address and the id."),
-    Problem("method_not_allowed", 405, "Method not allowed", "The address exists, but does not take this method.", NOTHING, "Use a method that the Allow header names."),
-    Problem("idempotency_in_progress", 409, "Still running", "The first request with this Idempotency-Key has not ended yet.", "The first request is charged once, if it is answered. This one is not.", "Wait as Retry-After says, and repeat the request: you get the first one's reply."),
-    Problem("key_limit_reached", 409, "Too many keys", "The organization already holds as many live keys as it may.", NOTHING, "Revoke a key that is no longer used."),
-    Problem("key_not_live", 409, "Key no longer live", "The key was revoked or has expired, so it cannot be rotated.", "Nothing was made.", "Make a new key."),
-    Problem("body_too_large", 413, "Body too large", "The request's body is larger than the site reads.", NOTHING, "Send fewer or shorter examples in one call."),
-    Problem("body_incomplete", 400, "Body incomplete", "The connection ended before the whole body had come.", NOTHING, "Send it again."),
-    Problem("request_malformed", 400, "Malformed request", "The body is not JSON of the form that the address takes: the detail says where.", NOTHING, "Correct the request. Unknown and repeated fields, NaN and Infinity are refused."),
-    Problem("header_invalid", 400, "Invalid header", "A request header has a value that cannot be used.", NOTHING, "Correct the header that the detail names."),
-    Problem("invalid_input", 422, "Invalid input", "The JSON is sound, but the model does not take this input or these parameters.", NOTHING, "See the model's page for what it takes."),
-    Problem("idempotency_key_reused", 422, "Idempotency-Key reused", "This Idempotency-Key was used before with another body.", NOTHING, "Use a fresh key for each different request."),
-    Problem("version_invalid", 422, "Version cannot be published", "A check of the uploaded version failed: the detail says which.", NOTHING, "Correct the version and publish it again."),
-    Problem("price_invalid", 422, "Invalid price", "The price cannot be set: the detail says why.", NOTHING, "Correct the price."),
-    Problem("amount_malformed", 422, "Malformed amount", "The text is no amount of money.", NOTHING, 'Send a plain decimal of at most nine decimals, such as "12.50".'),
-    Problem("grant_conflict", 409, "Reference already used", "The grant's reference belongs to another grant.", "Nothing was granted.", "Use a fresh reference for each grant."),
-    Problem("credit_pool_empty", 409, "Free credit used up", "The site's pool of free credit has too little left.", "Nothing was granted.", "Ask the operator of the site for credit."),
-    Problem("period_not_over", 409, "Period not over", "The billing period has not ended, or calls of it may still settle.", "Nothing was billed.", "Try again an hour after the period's end."),
-    Problem("key_expiry_in_past", 422, "Expiry in the past", "A key's expiry must lie in the future.", NOTHING, "Send a later time, in RFC 3339 with its offset."),
-    Problem("key_setting_invalid", 422, "Invalid key setting", "No key can have this setting: the detail says which, and why.", "Nothing was made.", "Correct the setting that errors[].param names."),
-    Problem("rate_limited", 429, "Rate limit reached", "Too many calls in the last minute for this key or organization.", NOTHING, "Wait as Retry-After says. The RateLimit headers of every answer tell what is left."),
-    Problem("too_many_at_once", 429, "Too many calls at once", "The organization has too many calls in flight.", NOTHING, "Wait for some to end, and send fewer at a time."),
-    Problem("queue_full", 503, "Queue full", "More calls wait for this model than the site takes.", NOTHING, "Repeat after the time that Retry-After names."),
-    Problem("engine_stopping", 503, "Restarting", "The site is restarting.", NOTHING, "Repeat in a few seconds."),
-    Problem("worker_lost", 503, "Worker lost", "The process that ran the model ended twice during this call.", "Nothing was charged.", "Repeat the call. If it happens again with the same input, tell the model's owner."),
-    Problem("model_failed", 503, "Model failed", "The model ended with an error on this input.", "Nothing was charged.", "Check the input against the model's page; if it is right, tell the model's owner."),
-    Problem("model_load_failed", 503, "Model not available", "The model could not be loaded.", NOTHING, "Repeat later, or tell the model's owner."),
-    Problem("storage_unavailable", 503, "Storage unavailable", "The site cannot write to its database, so it cannot record the call.", "Nothing was charged: what cannot be recorded is not billed.", "Repeat after the time that Retry-After names. The site recovers by itself."),
-    Problem("control_data_stale", 503, "Database unavailable", "The site cannot read its database, so it cannot tell which keys are valid.", NOTHING, "Repeat after the time that Retry-After names."),
-    Problem("price_missing", 503, "No price", "The model has no price that holds now.", NOTHING, "Tell the model's owner."),
-    Problem("deadline_exceeded", 504, "Deadline exceeded", "The call did not end within its time limit.", "Nothing was charged.", "Send less at once, or raise X-Timeout-Ms."),
-    Problem("internal_error", 500, "Internal error", "Something went wrong on our side, and is in the site's log under the request id.", "Nothing was charged.", "Repeat the call; if it fails again, send the operator the request id."),
+    Problem("key_missing", 401, _("API key missing"), _("The request had no Authorization header."), NOTHING, _("Send `Authorization: Bearer <key>`. A key never goes into the URL.")),
+    Problem("key_malformed", 401, _("Not an API key"), _("What was sent does not have the form of a Farebox key."), NOTHING, _("Send the whole key, as it was shown: it starts with fb_ and has 49 characters.")),
+    Problem("key_mistyped", 401, _("API key mistyped"), _("The key looks right, but its checksum is not: a character was lost or changed."), NOTHING, _("Copy the key again. If it is lost, make a new one; keys are shown only once.")),
+    Problem("key_unknown", 401, _("API key unknown"), _("The key is well formed, but this site has no such key."), NOTHING, _("Check that you call the site that issued it.")),
+    Problem("key_revoked", 401, _("API key revoked"), _("Somebody revoked this key."), NOTHING, _("Make a new key on the Keys page.")),
+    Problem("key_expired", 401, _("API key expired"), _("The key's expiry has passed."), NOTHING, _("Make a new key on the Keys page, or rotate keys before they expire.")),
+    Problem("session_required", 401, _("Sign in first"), _("This address is for signed-in people."), NOTHING, _("Sign in, then try again.")),
+    Problem("scope_missing", 403, _("Not allowed with this key"), _("The key's kind or scopes do not include this."), NOTHING, _("Use a key with the scope that the detail names.")),
+    Problem("address_not_allowed", 403, _("Address not allowed"), _("The key has an IP allow-list, and the call came from elsewhere."), NOTHING, _("Call from an allowed address, or change the key's list.")),
+    Problem("organization_suspended", 403, _("Organization suspended"), _("The operator has suspended the organization."), NOTHING, _("Write to the operator of the site.")),
+    Problem("budget_exceeded", 402, _("Budget exceeded"), _("The call could cost more than a budget has left: the account's balance, or the key's monthly cap. The detail says which."), NOTHING, _("Add credit, or raise the cap on the Keys page. A monthly cap starts anew on the first of the month, UTC.")),
+    Problem("max_cost_exceeded", 402, _("X-Max-Cost exceeded"), _("The call could cost more than its own X-Max-Cost header allows."), NOTHING, _("Send less, or raise X-Max-Cost. /estimate tells the highest cost of a body.")),
+    Problem("model_not_found", 404, _("Model not found"), _("There is no live model or version of that name, or it is not yours to call."), NOTHING, _("Look the name up in the catalogue, or with GET /v1/models.")),
+    Problem("not_found", 404, _("Not found"), _("There is nothing at this address, or it is not yours."), NOTHING, _("Check the address and the id.")),
+    Problem("method_not_allowed", 405, _("Method not allowed"), _("The address exists, but does not take this method."), NOTHING, _("Use a method that the Allow header names.")),
+    Problem("idempotency_in_progress", 409, _("Still running"), _("The first request with this Idempotency-Key has not ended yet."), _("The first request is charged once, if it is answered. This one is not."), _("Wait as Retry-After says, and repeat the request: you get the first one's reply.")),
+    Problem("key_limit_reached", 409, _("Too many keys"), _("The organization already holds as many live keys as it may."), NOTHING, _("Revoke a key that is no longer used.")),
+    Problem("key_not_live", 409, _("Key no longer live"), _("The key was revoked or has expired, so it cannot be rotated."), _("Nothing was made."), _("Make a new key.")),
+    Problem("body_too_large", 413, _("Body too large"), _("The request's body is larger than the site reads."), NOTHING, _("Send fewer or shorter examples in one call.")),
+    Problem("body_incomplete", 400, _("Body incomplete"), _("The connection ended before the whole body had come."), NOTHING, _("Send it again.")),
+    Problem("request_malformed", 400, _("Malformed request"), _("The body is not JSON of the form that the address takes: the detail says where."), NOTHING, _("Correct the request. Unknown and repeated fields, NaN and Infinity are refused.")),
+    Problem("header_invalid", 400, _("Invalid header"), _("A request header has a value that cannot be used."), NOTHING, _("Correct the header that the detail names.")),
+    Problem("invalid_input", 422, _("Invalid input"), _("The JSON is sound, but the model does not take this input or these parameters."), NOTHING, _("See the model's page for what it takes.")),
+    Problem("idempotency_key_reused", 422, _("Idempotency-Key reused"), _("This Idempotency-Key was used before with another body."), NOTHING, _("Use a fresh key for each different request.")),
+    Problem("version_invalid", 422, _("Version cannot be published"), _("A check of the uploaded version failed: the detail says which."), NOTHING, _("Correct the version and publish it again.")),
+    Problem("price_invalid", 422, _("Invalid price"), _("The price cannot be set: the detail says why."), NOTHING, _("Correct the price.")),
+    Problem("amount_malformed", 422, _("Malformed amount"), _("The text is no amount of money."), NOTHING, _('Send a plain decimal of at most nine decimals, such as "12.50".')),
+    Problem("grant_conflict", 409, _("Reference already used"), _("The grant's reference belongs to another grant."), _("Nothing was granted."), _("Use a fresh reference for each grant.")),
+    Problem("credit_pool_empty", 409, _("Free credit used up"), _("The site's pool of free credit has too little left."), _("Nothing was granted."), _("Ask the operator of the site for credit.")),
+    Problem("period_not_over", 409, _("Period not over"), _("The billing period has not ended, or calls of it may still settle."), _("Nothing was billed."), _("Try again an hour after the period's end.")),
+    Problem("key_expiry_in_past", 422, _("Expiry in the past"), _("A key's expiry must lie in the future."), NOTHING, _("Send a later time, in RFC 3339 with its offset.")),
+    Problem("key_setting_invalid", 422, _("Invalid key setting"), _("No key can have this setting: the detail says which, and why."), _("Nothing was made."), _("Correct the setting that errors[].param names.")),
+    Problem("rate_limited", 429, _("Rate limit reached"), _("Too many calls in the last minute for this key or organization."), NOTHING, _("Wait as Retry-After says. The RateLimit headers of every answer tell what is left.")),
+    Problem("too_many_at_once", 429, _("Too many calls at once"), _("The organization has too many calls in flight."), NOTHING, _("Wait for some to end, and send fewer at a time.")),
+    Problem("queue_full", 503, _("Queue full"), _("More calls wait for this model than the site takes."), NOTHING, _("Repeat after the time that Retry-After names.")),
+    Problem("engine_stopping", 503, _("Restarting"), _("The site is restarting."), NOTHING, _("Repeat in a few seconds.")),
+    Problem("worker_lost", 503, _("Worker lost"), _("The process that ran the model ended twice during this call."), _("Nothing was charged."), _("Repeat the call. If it happens again with the same input, tell the model's owner.")),
+    Problem("model_failed", 503, _("Model failed"), _("The model ended with an error on this input."), _("Nothing was charged."), _("Check the input against the model's page; if it is right, tell the model's owner.")),
+    Problem("model_load_failed", 503, _("Model not available"), _("The model could not be loaded."), NOTHING, _("Repeat later, or tell the model's owner.")),
+    Problem("storage_unavailable", 503, _("Storage unavailable"), _("The site cannot write to its database, so it cannot record the call."), _("Nothing was charged: what cannot be recorded is not billed."), _("Repeat after the time that Retry-After names. The site recovers by itself.")),
+    Problem("control_data_stale", 503, _("Database unavailable"), _("The site cannot read its database, so it cannot tell which keys are valid."), NOTHING, _("Repeat after the time that Retry-After names.")),
+    Problem("price_missing", 503, _("No price"), _("The model has no price that holds now."), NOTHING, _("Tell the model's owner.")),
+    Problem("deadline_exceeded", 504, _("Deadline exceeded"), _("The call did not end within its time limit."), _("Nothing was charged."), _("Send less at once, or raise X-Timeout-Ms.")),
+    Problem("internal_error", 500, _("Internal error"), _("Something went wrong on our side, and is in the site's log under the request id."), _("Nothing was charged."), _("Repeat the call; if it fails again, send the operator the request id.")),
 )  # fmt: skip
 
 PROBLEMS: Final = {problem.code: problem for problem in _TABLE}

@@ -1,0 +1,136 @@
+import re
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, reverse
+from django.utils import timezone
+
+from billing.ids import public_id
+from billing.invoicing import close_period
+from marketplace.models import ApiKey, CatalogueModel, ModelVersion, Organization, User
+from marketplace.tenants import found_organization
+from marketplace.web.figures import month_start
+from marketplace.web.urls import urlpatterns
+from tests.marketplace.web.recorded import record_call
+
+OPEN = {
+    "landing",
+    "playground_key",
+    "mail",
+    "choose_organization",
+    "models",
+    "model",
+    "model_picture",
+    "docs",
+    "error_docs",
+    "error_doc",
+}
+# A page of each address that names something of a tenant, with the names that make it foreign or absent.
+OWNED = {"key", "key_cap", "key_rotate", "key_revoke", "request", "invoice", "invoice_events"}
+MEMBERS = sorted(str(pattern.name) for pattern in urlpatterns if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED)
+POSTED = {"key_cap", "key_rotate"}
+
+
+def test_the_matrix_below_covers_every_address() -> None:
+    names = {pattern.name for pattern in urlpatterns}
+
+    assert names == OPEN | OWNED | set(MEMBERS)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_stranger_is_sent_to_sign_in(client: Client, name: str) -> None:
+    reply = client.get(reverse(name))
+
+    assert (reply.status_code, reply["Location"].split("?")[0]) == (302, reverse("account_login"))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", sorted(OWNED))
+def test_a_stranger_learns_nothing_about_an_id(client: Client, name: str, foreign_key: ApiKey) -> None:
+    there = client.get(reverse(name, args=[public_id("key", foreign_key.pk)]))
+    absent = client.get(reverse(name, args=["nothing"]))
+
+    assert there.status_code == absent.status_code in {302, 405}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_sees_every_page_of_an_empty_organization(member: Client, name: str) -> None:
+    reply = member.get(reverse(name))
+
+    assert reply.status_code == 200
+    assert "no-store" in reply["Cache-Control"]
+
+
+@pytest.mark.parametrize("name", sorted(OWNED))
+def test_a_foreign_id_answers_as_an_absent_one(member: Client, name: str, foreign_key: ApiKey, sentiment: ModelVersion) -> None:
+    call = record_call(foreign_key, sentiment)
+    invoice = _close_a_month(foreign_key, sentiment)
+    prefix = name.split("_", maxsplit=1)[0]
+    foreign, absent = {
+        "key": (public_id("key", foreign_key.pk), public_id("key", call.pk)),
+        "request": (public_id("req", call.pk), public_id("req", foreign_key.pk)),
+        "invoice": (invoice, "209901-000000000000"),
+    }[prefix]
+    ask = member.post if name in POSTED else member.get
+
+    replies = [ask(reverse(name, args=[identity])) for identity in (foreign, absent)]
+
+    assert [reply.status_code for reply in replies] == [404, 404]
+    assert _plain(replies[0].content, foreign) == _plain(replies[1].content, absent)
+
+
+def _close_a_month(key: ApiKey, version: ModelVersion) -> str:
+    last_month = month_start(month_start(timezone.now()) - timedelta(days=1))
+    record_call(key, version, at=last_month + timedelta(days=3))
+    return close_period(key.organization.account, last_month, now=month_start(timezone.now()) + timedelta(hours=2)).number
+
+
+def _plain(content: bytes, identity: str) -> str:
+    """The page without what differs between any two requests: tokens, nonces, the address itself."""
+    text = re.sub(r'(value|nonce)="[^"]*"', "", content.decode())
+    return text.replace(identity, "ID")
+
+
+def test_revoking_a_foreign_key_changes_nothing(member: Client, foreign_key: ApiKey) -> None:
+    reply = member.post(reverse("key_revoke", args=[public_id("key", foreign_key.pk)]))
+
+    foreign_key.refresh_from_db()
+    assert (reply.status_code, foreign_key.revoked_at) == (404, None)
+
+
+def test_a_private_model_is_absent_for_others(member: Client, client: Client, other_organization: Organization) -> None:
+    CatalogueModel.objects.create(owner=other_organization, name="secret", title="Secret", summary="", task="x")
+
+    assert member.get("/models/other/secret/").status_code == 404
+    assert member.get("/models/other/absent/").status_code == 404
+
+
+def test_lists_show_nothing_of_others(member: Client, foreign_key: ApiKey, sentiment: ModelVersion) -> None:
+    call = record_call(foreign_key, sentiment)
+
+    pages = [member.get(reverse(name)).content.decode() for name in ("keys", "requests", "usage", "invoices", "dashboard")]
+
+    assert not [page for page in pages if "theirs" in page or public_id("req", call.pk) in page]
+
+
+def test_who_belongs_to_no_organization_is_told_so(client: Client, operator: User) -> None:
+    client.force_login(operator)
+
+    assert client.get(reverse("dashboard")).status_code == 403
+
+
+def test_a_person_works_in_the_organization_they_choose(member: Client, user: User) -> None:
+    found_organization(name="Second", slug="second", owner=user, by=user)
+
+    member.post(reverse("choose_organization"), {"organization": "second"})
+
+    assert member.get(reverse("dashboard")).wsgi_request.organization.slug == "second"  # type: ignore[attr-defined]
+
+
+def test_nobody_chooses_an_organization_they_are_not_in(member: Client, other_organization: Organization) -> None:
+    reply = member.post(reverse("choose_organization"), {"organization": other_organization.slug})
+
+    assert reply.status_code == 404
+    assert member.get(reverse("dashboard")).wsgi_request.organization.slug == "acme"  # type: ignore[attr-defined]

@@ -1,0 +1,58 @@
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from marketplace.models import ApiKey, ModelVersion
+from marketplace.web.figures import latency_of, percentile
+from tests.marketplace.web.recorded import record_call
+
+
+def test_the_figures_are_those_of_the_calls(member: Client, key: ApiKey, sentiment: ModelVersion) -> None:
+    for tokens in (10, 20, 30):
+        record_call(key, sentiment, tokens=tokens)
+    record_call(key, sentiment, status=422, code="invalid_input")
+
+    context = member.get("/dashboard/").context
+
+    assert (context["calls"], context["spend_nanos"], context["keys"]) == (3, 60 * 200, 1)
+    assert context["latency"].p50_us == 5_000
+    assert len(context["recent"]) == 4
+
+
+@pytest.mark.parametrize(("period", "buckets"), [("24h", 24), ("30d", 30)])
+def test_the_charts_add_up_to_the_calls(member: Client, key: ApiKey, sentiment: ModelVersion, period: str, buckets: int) -> None:
+    now = timezone.now()
+    for back in (timedelta(0), timedelta(hours=1), timedelta(hours=2)):
+        record_call(key, sentiment, tokens=5, at=now - back)
+
+    context = member.get(f"/dashboard/?period={period}").context
+
+    assert len(context["calls_chart"].bars) == buckets
+    assert context["calls_chart"].total == "3"
+    assert context["spend_chart"].total == "$0.000003"
+    assert len(context["chart_rows"]) == buckets
+
+
+def test_an_empty_dashboard_says_what_to_do(member: Client) -> None:
+    page = member.get("/dashboard/").content.decode()
+
+    assert "Make your first call" in page
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.001, 1)])
+def test_percentiles_are_nearest_rank(share: float, value: int) -> None:
+    assert percentile(range(1, 101), share) == value
+
+
+def test_latency_leaves_out_refused_and_old_calls(key: ApiKey, sentiment: ModelVersion) -> None:
+    record_call(key, sentiment, status=503, code="queue_full", total_us=9_000_000)
+    record_call(key, sentiment, at=timezone.now() - timedelta(hours=25), total_us=9_000_000)
+    assert latency_of(key.organization) is None
+
+    record_call(key, sentiment, total_us=2_000)
+
+    latency = latency_of(key.organization)
+    assert latency is not None
+    assert (latency.calls, latency.p50_us, latency.p99_us) == (1, 2_000, 2_000)
