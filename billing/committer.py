@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 
 # More per group would only lengthen the wait of those behind it: at 256 the flush is divided away.
 _MAX_GROUP: Final = 256
+# Under load commits begin at least this far apart, in seconds. A commit costs 0.5 ms CPU and more
+# however many calls share it: at 900 calls a second this makes groups of 4 into groups of 7. Where
+# one call comes after another, as from a lone client, nobody waits.
+_GATHER_S: Final = 0.005
 _HEARTBEAT_S: Final = 1.0
 # How long to wait for another writer of SQLite, in milliseconds. Callers wait as long for their 503.
 _BUSY_TIMEOUT_MS: Final = 2000
@@ -49,6 +53,8 @@ class GroupCommitter:
         self._queue: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self._identity = ProcessIdentity()
         self._prepared: Any = None  # The driver's connection that has our settings.
+        self._is_busy = False  # The last group held more than one call.
+        self._began = 0.0  # When it was begun, by the monotonic clock.
         self._is_stopping = False
         self._is_doubtful = False  # The identity must be given up: it was fenced, or a commit's fate is unknown.
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
@@ -125,6 +131,7 @@ class GroupCommitter:
             is_last = bool(group) and group[-1] is None
             units = [unit for unit in group if unit is not None]
             if units:
+                self._is_busy, self._began = len(units) > 1, time.monotonic()
                 self._commit(units)
             if is_last:
                 break
@@ -138,6 +145,8 @@ class GroupCommitter:
         group: list[Unit | None] = []
         with suppress(queue.Empty):
             group.append(self._queue.get(timeout=max(0.0, until - time.monotonic())))
+            if self._is_busy:
+                time.sleep(max(0.0, self._began + _GATHER_S - time.monotonic()))
             while group[-1] is not None and len(group) < _MAX_GROUP:
                 group.append(self._queue.get_nowait())
         return group

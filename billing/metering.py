@@ -7,9 +7,8 @@ of this process.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from billing import pricing
@@ -26,8 +25,7 @@ from billing.settling import Settlement, WriteSettlements
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(NamedTuple):
     """What a call used, and where that belongs."""
 
     event_id: UUID  # Minted by the gateway, never the client's.
@@ -46,8 +44,7 @@ class Usage:
         return Nanos(0) if self.terms is None or not self.livemode else pricing.charge(self.terms, self.units)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(NamedTuple):
     """A durable charge. `seq` goes to `Meter.mark_delivered` when the reply has been sent."""
 
     event_id: UUID

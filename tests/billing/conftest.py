@@ -28,7 +28,7 @@ def _emptied(request: pytest.FixtureRequest) -> Iterator[None]:
         cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
         triggers = cursor.fetchall()
         for name, _ in triggers:
-            cursor.execute(f"DROP TRIGGER {name}")  # noqa: S608 (names from the schema)
+            cursor.execute(f"DROP TRIGGER {name}")
         for table in connection.introspection.django_table_names(only_existing=True):
             if table.startswith("billing_"):
                 cursor.execute(f"DELETE FROM {table}")  # noqa: S608 (names from the schema)

@@ -23,7 +23,7 @@ from tests.billing.facts import in_thread
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-class Refused(Exception):  # noqa: N818 (as the house names errors)
+class Refused(Exception):
     """What `WriteNames` answers to a name that it does not like."""
 
 
@@ -37,6 +37,7 @@ class WriteNames:
         self.may_go_on.set()
 
     def write(self, items: Sequence[str]) -> list[Any]:
+        """Write names; "unwanted" is refused, a name that is taken fails."""
         self.entered.set()
         self.may_go_on.wait(10)
         self.groups.append(len(items))
@@ -50,6 +51,7 @@ class WritePools:
     """Another kind, whose database refuses what is overdrawn."""
 
     def write(self, items: Sequence[int]) -> list[Any]:
+        """Write pools of that much granted."""
         for granted in items:
             CreditPool.objects.create(name=f"pool {granted}", limit_nanos=5, granted_nanos=granted)
         return list(items)
@@ -183,10 +185,7 @@ def test_a_locked_database_refuses_in_time_and_recovers_by_itself() -> None:
             assert time.monotonic() - started < 5
             assert refused.value.code == "storage_unavailable"
             assert committer.refusal is not None
-        deadline = time.monotonic() + 5
-        while committer.refusal is not None and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
-        assert committer.refusal is None
+        await _until(lambda: committer.refusal is None)
         await committer.submit(kind, "after")
 
     run(body)
@@ -248,7 +247,7 @@ def test_a_commit_that_cannot_be_looked_up_gives_up_the_identity(monkeypatch: py
 
     def fail(self: ProcessIdentity) -> bool:
         looked_up.append(1)
-        raise StorageUnavailable("away")
+        raise StorageUnavailable
 
     async def body(committer: GroupCommitter) -> None:
         first_id = committer.process_id
@@ -301,7 +300,7 @@ def test_stop_writes_what_waits_closes_the_row_and_refuses_what_comes_later() ->
 
 def test_start_fails_where_the_database_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: ProcessIdentity, *, delivered_seq: int) -> None:
-        raise OperationalError("database is locked")
+        raise OperationalError
 
     monkeypatch.setattr(ProcessIdentity, "register", fail)
 
@@ -314,7 +313,7 @@ def test_start_fails_where_the_database_cannot_be_written(monkeypatch: pytest.Mo
 
 def test_a_kind_that_breaks_its_contract_fails_its_callers_and_not_the_thread() -> None:
     class Miscounts:
-        def write(self, items: Sequence[str]) -> list[Any]:
+        def write(self, _: Sequence[str]) -> list[Any]:
             return []
 
     kind = WriteNames()
@@ -336,7 +335,7 @@ async def _until(is_so: Callable[[], bool]) -> None:
 
 def lose_next_commit(monkeypatch: pytest.MonkeyPatch, *, after_it_happened: bool) -> None:
     """Have the commit thread's next COMMIT fail as if the connection had broken, before or after it took effect."""
-    wrapper = type(connections["default"])
+    wrapper: Any = type(connections["default"])
     original = wrapper._commit
     lost: list[bool] = []
 

@@ -28,6 +28,7 @@ class Bank:
         self.leased = dict.fromkeys(limits, 0)
 
     def apply(self, item: Any) -> LeaseGrant | None:
+        """Do what the commit thread would: lend, or take back."""
         if isinstance(item, LeaseReturn):
             self.leased[self.names[item.budget_id]] -= item.amount_nanos
             return None
@@ -57,17 +58,20 @@ class SlowCommitter:
         self.waiting: deque[tuple[Any, asyncio.Future[Any]]] = deque()
         self.asked = 0
 
-    def submit(self, kind: WriteKind, item: object) -> "asyncio.Future[Any]":
+    def submit(self, kind: WriteKind, item: object) -> "asyncio.Future[Any]":  # noqa: ARG002 (the committer's signature)
+        """Queue a write."""
         self.asked += isinstance(item, LeaseAsk)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.waiting.append((item, future))
         return future
 
     def commit_one(self) -> None:
+        """Let the oldest write happen."""
         item, future = self.waiting.popleft()
         future.set_result(self.bank.apply(item))
 
     def fail_one(self) -> None:
+        """Let the oldest write fail."""
         self.waiting.popleft()[1].set_exception(StorageUnavailable("locked"))
 
 
@@ -107,6 +111,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
+        """Start with two processes and nothing spent."""
         self.bank = Bank(**self.LIMITS)
         self.committers = [SlowCommitter(self.bank), SlowCommitter(self.bank)]
         self.books = [book_on(committer) for committer in self.committers]
@@ -115,12 +120,14 @@ class Interleavings(RuleBasedStateMachine):
         self.cap = key_cap(self.LIMITS["key"])
 
     def teardown(self) -> None:
+        """Let nobody wait for ever."""
         for task, _, _ in getattr(self, "asking", []):
             task.cancel()
         self.loop.run_until_complete(turn())
         self.loop.close()
 
     def settle_asked(self) -> None:
+        """Collect the holds that were given meanwhile."""
         self.loop.run_until_complete(turn())
         still = []
         for task, with_key, amount in self.asking:
@@ -132,6 +139,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(process=st.integers(0, 1), amount=st.integers(1, 130), with_key=st.booleans())
     def ask(self, process: int, amount: int, *, with_key: bool) -> None:
+        """A call asks one process for money."""
         budgets = [WIDE, self.cap] if with_key else [WIDE]
         self.asking.append((self.loop.create_task(self.books[process].hold(budgets, amount)), with_key, amount))
         self.settle_asked()
@@ -139,6 +147,7 @@ class Interleavings(RuleBasedStateMachine):
     @precondition(lambda self: any(committer.waiting for committer in self.committers))
     @rule(process=st.integers(0, 1))
     def commit(self, process: int) -> None:
+        """One process's oldest write happens."""
         if self.committers[process].waiting:
             self.committers[process].commit_one()
         self.settle_asked()
@@ -146,12 +155,14 @@ class Interleavings(RuleBasedStateMachine):
     @precondition(lambda self: self.asking)
     @rule(which=st.integers(0, 100))
     def hang_up(self, which: int) -> None:
+        """A caller that waits goes away."""
         self.asking[which % len(self.asking)][0].cancel()
         self.settle_asked()
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 100))
     def release(self, which: int) -> None:
+        """A call fails."""
         hold, _, _ = self.held.pop(which % len(self.held))
         hold.release()
         hold.release()
@@ -159,6 +170,7 @@ class Interleavings(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 100), part=st.integers(0, 100))
     def settle(self, which: int, part: int) -> None:
+        """A call is charged a part of what it held."""
         hold, with_key, amount = self.held.pop(which % len(self.held))
         charge = amount * part // 100
         hold.start_settling()
@@ -170,6 +182,8 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(process=st.integers(0, 1))
     def tick(self, process: int) -> None:
+        """Half a second passes for one process."""
+
         async def run() -> None:
             self.books[process].tick()
 
@@ -178,6 +192,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_overshot(self) -> None:
+        """No budget is overshot, and no process uses more than it leased."""
         if not hasattr(self, "bank"):
             return
         held = {"account": 0, "key": 0}
@@ -362,9 +377,13 @@ def test_a_new_month_is_a_new_budget_and_the_old_holds_stay_with_theirs(monkeypa
         committer = SlowCommitter(bank)
         asked: list[datetime] = []
         apply = bank.apply
-        monkeypatch.setattr(
-            bank, "apply", lambda item: (asked.append(item.starts_at) if isinstance(item, LeaseAsk) else None, apply(item))[1]
-        )
+
+        def noted(item: Any) -> LeaseGrant | None:
+            if isinstance(item, LeaseAsk):
+                asked.append(item.starts_at)
+            return apply(item)
+
+        monkeypatch.setattr(bank, "apply", noted)
         book = book_on(committer)
         november = asyncio.ensure_future(book.hold([key_cap(1000)], 10))
         await drain(committer)

@@ -131,7 +131,7 @@ def test_an_earlier_identity_neither_gets_nor_returns_anything(account: Account,
 def test_more_than_is_left_is_never_lent_even_if_what_was_read_is_stale(
     account: Account, me: ProcessIdentity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("billing.lending._read", lambda cursor, budget_id: (10**12, 0, 10**12))  # As before another process leased.
+    monkeypatch.setattr("billing.lending._read", lambda *_: (10**12, 0, 10**12))  # As before another process leased.
 
     with transaction.atomic():
         grant = give(me.id, ask(account, me.id, 10**11))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class Failing:
     """A companion that is refused."""
 
-    def write(self, items: list[object]) -> list[Any]:
+    def write(self, items: Sequence[object]) -> list[Any]:
+        """Refuse all."""
         return [ValueError("refused") for _ in items]
 
 

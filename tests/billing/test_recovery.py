@@ -201,9 +201,9 @@ asyncio.run(main())
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="the child finds the test database by its file")
 @pytest.mark.parametrize("after_replies", [1, 40, 300])
 def test_after_kill_9_every_reply_has_its_event_and_every_event_a_reply_or_a_refund(
-    account: Account, price: Price, after_replies: int, tmp_path: Path
+    account: Account, price: Price, after_replies: int
 ) -> None:
-    environment = {**os.environ, "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}", "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}", "PYTHONPATH": str(Path.cwd())}
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(_CHILD)], stdout=subprocess.PIPE, env=environment, text=True)
     assert child.stdout is not None
     answered: set[Any] = set()
