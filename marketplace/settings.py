@@ -244,6 +244,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SERVERS": [{"url": SITE_URL}],
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/v1",
+    "TAGS": [{"name": name} for name in ("Predict", "Models", "Keys", "Requests", "Usage", "Invoices", "Organization")],
     "PREPROCESSING_HOOKS": ["marketplace.api.schema.without_pages"],
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "marketplace.api.schema.add_gateway"],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
@@ -264,6 +265,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_SUBHEADER": "Operator",
     "SITE_URL": "/",
     "SITE_SYMBOL": "toll",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("favicon.svg")}],
     "SHOW_HISTORY": False,  # Django's log of form edits; ours is the audit record.
     "DASHBOARD_CALLBACK": "marketplace.admin.dashboard.add_figures",
     "STYLES": [lambda _: static("operator/dashboard.css")],

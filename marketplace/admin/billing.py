@@ -228,6 +228,7 @@ class EntryInline(_Amounts, TabularInline):
     """A transaction's entries, which sum to zero."""
 
     model = LedgerEntry
+    verbose_name_plural = "Entries"
     extra = 0
     can_delete = False
     fields = ("ledger_account", "amount")
@@ -254,6 +255,7 @@ class LineInline(_Amounts, TabularInline):
     """An invoice's lines."""
 
     model = InvoiceLine
+    verbose_name_plural = "Lines"
     extra = 0
     can_delete = False
     fields = ("sku", "unit", "events", "units", "charge", "amount_cents")

@@ -58,19 +58,17 @@ class Bar:
         return _BAR_HEIGHT - self.refused - self.answered
 
 
-def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 (Unfold's signature)
     """Return the front page's context with its figures (Unfold's dashboard callback)."""
     now = timezone.now()
     minutes = _calls_by_minute(now)
     context |= {
-        "figures": [*_traffic(minutes, now), *_money(now), _books()],
+        "figures": [*_traffic(minutes, now), *_money(now), _books(), Figure("Tasks waiting", _waiting_tasks(), "for Celery")],
         "bars": _bars(minutes, now),
         "bar_height": _BAR_HEIGHT,
         "busiest": max((answered + refused for answered, refused in minutes.values()), default=0),
         "refusals": _refusals(now),
         "processes": _processes(now),
-        "queue": _waiting_tasks(),
-        "user": request.user,
         "as_of": now,
     }
     return context
@@ -126,10 +124,15 @@ def _money(now: datetime) -> list[Figure]:
     )
     live = ApiKey.objects.live().issued().count()
     return [
-        Figure("Spend today", show_money(int(spend["nanos"] or 0)), f"{int(spend['calls'] or 0):,} charged calls since 00:00 UTC"),
-        Figure("Credit outstanding", show_money(int(credit["left"] or 0)), f"{show_money(int(credit['held'] or 0))} of it on lease"),
+        Figure("Spend today", _rounded(int(spend["nanos"] or 0)), f"{int(spend['calls'] or 0):,} charged calls since 00:00 UTC"),
+        Figure("Credit outstanding", _rounded(int(credit["left"] or 0)), f"{_rounded(int(credit['held'] or 0))} of it on lease"),
         Figure("Organizations", f"{Organization.objects.count():,}", f"{live:,} live keys"),
     ]
+
+
+def _rounded(nanos: int) -> str:
+    """Return an amount as short as a tile allows: to the cent from a dollar up, below that exact."""
+    return f"${nanos / 10**9:,.2f}" if nanos >= 10**9 else show_money(nanos)
 
 
 def _books() -> Figure:

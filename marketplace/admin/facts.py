@@ -46,7 +46,9 @@ class LongFactAdmin(FactAdmin):
 
 def show_money(nanos: int | None, *, places: int = 2) -> str:
     """Return an amount for people; none is a dash."""
-    return "–" if nanos is None else f"${to_decimal_string(nanos, places=places)}"
+    if nanos is None:
+        return "–"
+    return f"{'-' if nanos < 0 else ''}${to_decimal_string(abs(nanos), places=places)}"
 
 
 def show_age(moment: datetime | None) -> str:

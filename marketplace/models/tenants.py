@@ -41,6 +41,14 @@ class User(AbstractUser):
     def __str__(self) -> str:
         return self.email
 
+    def get_full_name(self) -> str:
+        """The address: people have no other name here."""
+        return self.email
+
+    def get_short_name(self) -> str:
+        """The same."""
+        return self.email
+
 
 class Organization(models.Model):
     """A tenant. It owns keys and models, and its account pays."""
