@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -115,12 +116,11 @@ class Dispatcher:
         Raises:
             QueueFull, DeadlineExceeded: nothing was queued.
         """
-        now = self._loop.time()
-        if deadline <= now:
+        if deadline <= self._loop.time():
             raise DeadlineExceeded(started=False)
         self._check_room(tenant, len(rows))
         queue = self._queues[key]
-        call = Call(output, tenant, deadline, now, self._loop.create_future(), queue, len(rows))
+        call = Call(output, tenant, deadline, perf_counter(), self._loop.create_future(), queue, len(rows))
         call.rows = [Row(call, ids, len(ids)) for ids in rows]
         for row in call.rows:
             queue.add(row)
@@ -324,7 +324,7 @@ class Dispatcher:
         except ValueError:  # The output's other dimensions depend on the batch: that is no answer per row.
             self.fail(call, ModelFailed("rows of one call have outputs of different shapes"))
             return
-        spent_us = int((self._loop.time() - call.queued_at) * 1e6)
+        spent_us = int((perf_counter() - call.queued_at) * 1e6)
         inferred = Inferred({call.output: answer}, max(0, spent_us - call.infer_us), call.infer_us, call.batch_rows, provider)
         self.abandon(call)
         call.future.set_result(inferred)

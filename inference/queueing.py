@@ -30,8 +30,8 @@ class Call:
 
     output: str  # The name its answer goes by.
     tenant: Hashable
-    deadline: float  # Seconds of the loop's clock, like `queued_at`.
-    queued_at: float
+    deadline: float  # Seconds of the loop's clock.
+    queued_at: float  # Seconds of `perf_counter`: uvloop's clock counts whole milliseconds.
     future: "asyncio.Future[Inferred]"
     queue: "RowQueue"
     unanswered: int

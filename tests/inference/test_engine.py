@@ -27,8 +27,7 @@ def test_a_call_is_answered_with_one_output_per_row_in_the_order_of_its_rows(tmp
             assert answer(inferred) == [9, 5, 4]
             assert inferred.outputs["probability"].shape == (3, 1)
             assert inferred.provider == engine.stats().provider == "cpu"
-            assert inferred.queue_us > 0
-            assert inferred.infer_us > 0
+            assert 0 < inferred.infer_us + inferred.queue_us < 20e6
 
     asyncio.run(scenario())
 
@@ -41,6 +40,8 @@ def test_every_call_of_many_gets_its_own_answer_however_they_are_batched(tmp_pat
     async def scenario() -> None:
         async with running(workers=2) as engine:
             answers = await asyncio.gather(*(infer(engine, bundle, *rows, tenant=str(n % 3)) for n, rows in enumerate(calls)))
+            # uvloop's own clock counts milliseconds: by it, the way to a worker would often take no time.
+            assert all(inferred.queue_us > 0 for inferred in answers)
             assert [answer(inferred) for inferred in answers] == [[int(row.sum()) for row in rows] for rows in calls]
             stats = engine.stats()
             assert stats.rows == sum(map(len, calls))
