@@ -46,7 +46,7 @@ def record(
 
 def event_hash(event: AuditEvent) -> str:
     """Return the hexadecimal SHA-256 of an event's content and of the hash before it."""
-    organization: UUID | None = event.organization_id  # type: ignore[attr-defined]
+    organization: UUID | None = event.organization_id
     content = [
         event.previous_hash,
         event.sequence,

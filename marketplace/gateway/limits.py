@@ -6,8 +6,7 @@ Rates protect capacity, not money: budgets are exact.
 
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from marketplace.errors import RateLimited, TooManyAtOnce
 
@@ -16,8 +15,7 @@ WINDOW_S: Final = 60
 _MAX_REMEMBERED: Final = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class RateState:
+class RateState(NamedTuple):
     """What is left of a rate limit, for the RateLimit headers (IETF httpapi draft 10)."""
 
     limit: int

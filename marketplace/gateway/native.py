@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
+
+import orjson
 
 from billing.money import Nanos, to_decimal_string
 from billing.pricing import Terms
@@ -21,8 +22,7 @@ _TO_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request, checked and counted."""
 
     prepared: Prepared
@@ -73,7 +73,7 @@ def render(
     usage: Mapping[str, object],
 ) -> bytes:
     """Return the body of an answered call."""
-    return _encode(
+    return orjson.dumps(
         {
             "id": request_id,
             "model": version.model_path,
@@ -86,7 +86,7 @@ def render(
 
 def render_estimate(*, version: ServedVersion, usage: Mapping[str, object]) -> bytes:
     """Return the body of an estimate."""
-    return _encode({"model": version.model_path, "version": version.number, "usage": usage})
+    return orjson.dumps({"model": version.model_path, "version": version.number, "usage": usage})
 
 
 def usage_fields(terms: Terms, *, units: int, charge_nanos: int, livemode: bool) -> dict[str, object]:
@@ -98,13 +98,6 @@ def usage_fields(terms: Terms, *, units: int, charge_nanos: int, livemode: bool)
         "currency": terms.currency,
         "livemode": livemode,
     }
-
-
-_encode_text = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
-
-def _encode(fields: dict[str, Any]) -> bytes:
-    return _encode_text(fields).encode()
 
 
 def parse_json(body: bytes) -> Any:

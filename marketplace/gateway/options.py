@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from billing.errors import AmountMalformed
 from billing.money import Nanos, parse_amount, to_decimal_string
@@ -24,8 +24,7 @@ class GatewaySettings:
     organization_concurrency: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallOptions:
+class CallOptions(NamedTuple):
     """One call's own wishes."""
 
     deadline: float  # Event loop time, s.

@@ -1,14 +1,12 @@
 """Which paths are the gateway's, and what they name."""
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 ACTIONS: Final = frozenset({"predict", "estimate"})
 PREFIX: Final = "/v1/models/"  # Every POST below it is the gateway's.
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """`/v1/models/{owner}/{name}[@{number}]/{action}`, taken apart."""
 
     action: str
