@@ -66,8 +66,13 @@ class Worker:
         self._asked: dict[int, asyncio.Future[memoryview]] = {}
         self._next_tag = 0
         self._sock, theirs = socket.socketpair()
-        with theirs:
+        try:
             self._process = _spawn(theirs.fileno(), index=index, settings=settings)
+        except OSError:  # No memory or process to be had.
+            self._sock.close()
+            raise
+        finally:
+            theirs.close()
         self._sock.setblocking(False)
         self._loop.add_reader(self._sock.fileno(), self._read)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 import signal
@@ -308,5 +309,24 @@ def test_a_starter_model_answers_batched_as_it_does_alone() -> None:
             assert together.outputs["probability"].ravel().tolist() == pytest.approx(apart, abs=1e-5)
             prediction = bundle.pipeline.render(prepared, together.outputs, {"top_k": 1})
             assert [row[0]["label"] for row in prediction[:2]] == ["positive", "negative"]
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again_until_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_bundle(tmp_path, mean_model())
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    async def scenario() -> None:
+        async with running() as engine:
+            await engine.load(bundle)
+            with monkeypatch.context() as broken:
+                broken.setattr("inference.pool._spawn", no_memory)
+                os.kill(engine.stats().pids[0], signal.SIGKILL)
+                await until(lambda: engine.stats().restarts >= 2)
+                assert not engine.is_ready()
+            assert answer(await infer(engine, bundle, ids(1))) == [1]
 
     asyncio.run(scenario())
