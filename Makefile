@@ -51,7 +51,7 @@ format: $(DEV_STAMP) ## Format the code and mend what can be mended by itself.
 	$(PY) -m ruff check --fix .
 
 bench: $(DEV_STAMP) ## Measure the metered gateway against bare ONNX Runtime (about four minutes).
-	$(PY) tests/bench/run.py $(BENCH_ARGS)
+	$(PY) -m tests.bench.run $(BENCH_ARGS)
 
 lock: $(DEV_STAMP) ## Write requirements/*.txt anew from pyproject.toml (needs uv). train.txt: see its first lines.
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
