@@ -22,7 +22,9 @@ def render_card(markdown: str, *, picture_url: Mapping[str, str]) -> SafeString:
             replaced by its description: a page of ours asks no other host for anything.
     """
     tokens = _markdown.parse(_without_title(markdown))
-    for token in tokens:
+    for index, token in enumerate(tokens):
+        if token.type == "th_open" and not tokens[index + 1].content:
+            token.tag = tokens[index + 2].tag = "td"  # A header without a text heads nothing.
         if token.type in {"heading_open", "heading_close"}:
             token.tag = f"h{min(int(token.tag[1]) + (1 if token.tag == 'h1' else 0), _LOWEST)}"
         if token.type in {"th_open", "td_open"}:

@@ -20,7 +20,7 @@ def write_mail(settings: Any) -> Callable[..., None]:
     settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 
     def write(to: str, body: str = BODY) -> None:
-        EmailMessage("Subject", body, "a@localhost", [to], connection=EmailBackend(file_path=folder)).send()
+        EmailMessage("Subject", body, "a@localhost", [to], connection=EmailBackend(file_path=str(folder))).send()
 
     return write
 
