@@ -20,7 +20,7 @@ from billing import recovery
 from billing.errors import ProcessFenced, StorageUnavailable
 from billing.groups import Outcome, Unit, UnitFailed, Write, WriteKind, pass_on, wake_callers, write_units
 from billing.processes import ProcessIdentity
-from billing.storage import find_shortage, is_unavailable, unavailable
+from billing.storage import find_shortage, is_deadlock, is_unavailable, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,14 @@ _MAX_GROUP: Final = 256
 # one call comes after another, as from a lone client, nobody waits.
 _GATHER_S: Final = 0.005
 _HEARTBEAT_S: Final = 1.0
+# How often a group is tried that PostgreSQL rolled back to end a deadlock with another process.
+_TRIES: Final = 3
 # How long to wait for another writer of SQLite, in milliseconds. Callers wait as long for their 503.
 _BUSY_TIMEOUT_MS: Final = 2000
+
+
+class Deadlocked(StorageUnavailable):
+    """The group was rolled back for another transaction's sake, each time. Nothing was written."""
 
 
 class GroupCommitter:
@@ -121,6 +127,7 @@ class GroupCommitter:
             self._connect()
             self._identity.register(delivered_seq=self._delivered())
         except Exception as error:  # noqa: BLE001 (raised by start())
+            connection.close()
             self._tell(self._fail_start, unavailable(error) if isinstance(error, Error) else error)
             return
         self.refusal = find_shortage()
@@ -163,9 +170,15 @@ class GroupCommitter:
 
     def _write(self, units: list[Unit], outcomes: dict[Unit, Outcome]) -> None:
         """Write units in one transaction; where one of them is at fault, the others without it."""
+        tries_left = _TRIES
         while units:
+            tries_left -= 1
             try:
                 self._transact(units, outcomes)
+            except Deadlocked as error:
+                if tries_left > 0:
+                    continue
+                outcomes.update(dict.fromkeys(units, error))
             except StorageUnavailable as refusal:
                 self._shut(refusal)
                 outcomes.update(dict.fromkeys(units, refusal))
@@ -192,6 +205,8 @@ class GroupCommitter:
                 results = write_units(cursor, units)
                 is_at_commit = True
         except Error as error:
+            if is_deadlock(error):
+                raise Deadlocked(str(error)) from error
             if not is_unavailable(error):  # A row is at fault, if only at COMMIT: foreign keys are checked there.
                 raise
             self._settle_doubt(error, is_at_commit=is_at_commit)

@@ -49,9 +49,12 @@ def uuid7() -> UUID:
 
 
 def _forget_pool() -> None:
-    """Drop the pool in a forked child: it must not give out its parent's random bytes."""
-    global _pool, _used
-    _pool, _used = b"", 0
+    """Drop the pool in a forked child: it must not give out its parent's random bytes.
+
+    The lock as well: another thread of the parent may have held it, and is not there to let go.
+    """
+    global _lock, _pool, _used
+    _lock, _pool, _used = threading.Lock(), b"", 0
 
 
 os.register_at_fork(after_in_child=_forget_pool)

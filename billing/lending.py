@@ -72,8 +72,18 @@ class GiveLeases:
             return [_give(cursor, ask) if ask.process_id == me else _fenced(ask.process_id) for ask in items]
 
     def budget_ids(self, items: Iterable[LeaseAsk]) -> list[int]:
-        """Return the budgets to lock beforehand."""
-        return [ask.budget_id for ask in items if ask.budget_id is not None]
+        """Return the budgets to lock beforehand; rows used for the first time are opened for that.
+
+        In one order, before any row is locked: two processes that open the same rows wait for
+        each other's inserts.
+        """
+        ids = [ask.budget_id for ask in items if ask.budget_id is not None]
+        new = [ask for ask in items if ask.budget_id is None]
+        if new:
+            with connection.cursor() as cursor:
+                found = [_find_or_open(cursor, ask) for ask in sorted(new, key=lambda ask: (ask.account_id, ask.subject))]
+            ids += [budget_id for budget_id in found if budget_id is not None]
+        return ids
 
 
 class TakeLeasesBack:
@@ -122,8 +132,7 @@ def _give(cursor: CursorWrapper, ask: LeaseAsk) -> LeaseGrant:
     limit, spent, left = _read(cursor, budget_id)
     amount = lease_size(ask.amounts, free_nanos=ask.free_nanos, left_nanos=left)
     if amount:
-        # The condition decides, not what was read: on PostgreSQL another process may have
-        # leased in between where the row was not locked yet, on its first use.
+        # The condition decides, not what was read.
         cursor.execute(
             "UPDATE billing_budget SET leased_nanos = leased_nanos + %s WHERE id = %s AND spent_nanos + leased_nanos + %s <= limit_nanos",
             [amount, budget_id, amount],
@@ -135,7 +144,7 @@ def _give(cursor: CursorWrapper, ask: LeaseAsk) -> LeaseGrant:
                 "ON CONFLICT (budget_id, process_id) DO UPDATE SET amount_nanos = billing_lease.amount_nanos + excluded.amount_nanos",
                 [budget_id, uuid_value(ask.process_id), amount],
             )
-        else:  # Those who wait ask again, and then the row is locked first.
+        else:
             amount = 0
     return LeaseGrant(
         process_id=ask.process_id, budget_id=budget_id, granted_nanos=amount, limit_nanos=limit, spent_nanos=spent, left_nanos=left

@@ -37,8 +37,10 @@ def refund_event(event_id: UUID, *, reason: str, by: str) -> UsageRefund:
 def refund_events(events: Sequence[UsageEvent], *, reason: str, by: str) -> int:
     """Refund those of the events that are not refunded yet; return how many were. In a transaction.
 
-    Locks accounts, then budgets, then hours, each in order, as all others do.
+    Locks budgets, then accounts, then hours, each in order, as all others do.
     """
+    with connection.cursor() as cursor:
+        lock_budgets(cursor, sorted({budget_id for event in events for budget_id in paying_budgets(event)}))
     # The account's lock keeps two refunds of one event, and a refund and the close of its
     # period, apart. NO KEY: settling calls refer to the row and need not wait.
     account_ids = sorted({event.account_id for event in events})
@@ -79,7 +81,6 @@ def _give_back(cursor: CursorWrapper, events: Iterable[UsageEvent]) -> None:
     for event in events:
         for budget_id in paying_budgets(event):
             amounts[budget_id] = amounts.get(budget_id, 0) + event.charge_nanos
-    lock_budgets(cursor, sorted(amounts))
     for budget_id, amount in sorted(amounts.items()):
         cursor.execute("UPDATE billing_budget SET spent_nanos = spent_nanos - %s WHERE id = %s", [amount, budget_id])
 

@@ -21,6 +21,11 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(error, OperationalError | InterfaceError)
 
 
+def is_deadlock(error: BaseException) -> bool:
+    """Whether PostgreSQL rolled a transaction back for another's sake: then it may be tried again."""
+    return getattr(error.__cause__, "sqlstate", None) in {"40P01", "40001"}
+
+
 def unavailable(error: Error) -> StorageUnavailable:
     """Return the refusal that stands for a database error."""
     refusal = StorageUnavailable(str(error).strip() or type(error).__name__)

@@ -31,7 +31,7 @@ def _emptied(request: pytest.FixtureRequest) -> Iterator[None]:
             cursor.execute(f"DROP TRIGGER {name}")
         for table in connection.introspection.django_table_names(only_existing=True):
             if table.startswith("billing_"):
-                cursor.execute(f"DELETE FROM {table}")  # noqa: S608 (names from the schema)
+                cursor.execute(f"DELETE FROM {table}")
         for _, sql in triggers:
             cursor.execute(sql)
 

@@ -264,6 +264,52 @@ def test_a_commit_that_cannot_be_looked_up_gives_up_the_identity(monkeypatch: py
     assert looked_up == [1]
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_group_that_lost_a_deadlock_is_tried_again(times: int) -> None:
+    class Loser(Exception):
+        sqlstate = "40P01"
+
+    class Deadlocks(WriteNames):
+        left = times
+
+        def write(self, items: Sequence[str]) -> list[Any]:
+            if self.left:
+                self.left -= 1
+                raise OperationalError from Loser()
+            return super().write(items)
+
+    async def body(committer: GroupCommitter) -> None:
+        outcome = (await asyncio.gather(committer.submit(Deadlocks(), "name"), return_exceptions=True))[0]
+        assert outcome == "name" if times < 3 else isinstance(outcome, StorageUnavailable)
+        assert committer.refusal is None  # The storage is well; only these two were in each other's way.
+
+    run(body)
+
+    assert names() == ({"name"} if times < 3 else set())
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="a server's connection can be ended")
+def test_a_connection_that_the_server_ends_costs_a_refusal_and_no_more() -> None:
+    kind = WriteNames()
+
+    def end_others() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+
+    async def body(committer: GroupCommitter) -> None:
+        for number in range(5):
+            await in_thread(end_others)
+            outcomes = await asyncio.gather(*(committer.submit(kind, f"{number}.{n}") for n in range(10)), return_exceptions=True)
+            assert all(isinstance(outcome, str | StorageUnavailable) for outcome in outcomes)
+            await _until(lambda: committer.refusal is None)
+            written = await in_thread(names)
+            assert {outcome for outcome in outcomes if isinstance(outcome, str)} == {n for n in written if n.startswith(f"{number}.")}
+
+    run(body)
+
+
 def test_a_heartbeat_is_written_each_second_without_any_work() -> None:
     async def body(committer: GroupCommitter) -> None:
         read = lambda: GatewayProcess.objects.get(pk=committer.process_id)  # noqa: E731 (read twice)

@@ -212,11 +212,13 @@ def test_two_processes_share_a_cap_without_a_call_too_many(account: Account, pri
                 else:
                     served += 1
 
-        await asyncio.gather(*(caller(meter) for meter in (first, second) for _ in range(16)))
-        for meter in (first, second):
-            with pytest.raises(BudgetExceeded):
-                await call(meter, [cap], usage_of(account, price))
-        await second.stop()
+        try:
+            await asyncio.gather(*(caller(meter) for meter in (first, second) for _ in range(16)))
+            for meter in (first, second):
+                with pytest.raises(BudgetExceeded):
+                    await call(meter, [cap], usage_of(account, price))
+        finally:
+            await second.stop()
         return served
 
     assert with_meter(body) == 100

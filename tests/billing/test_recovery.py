@@ -170,6 +170,14 @@ def test_refunding_an_absent_event_says_so() -> None:
         refund_event(UUID(int=1), reason="test", by="test")
 
 
+def database_url() -> str:
+    """Return the test database's address, for another process."""
+    at = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{at['NAME']}"
+    return f"postgresql://{at['USER']}:{at['PASSWORD']}@{at['HOST']}:{at['PORT']}/{at['NAME']}"
+
+
 _CHILD = """
 import asyncio, sys
 import django
@@ -198,12 +206,11 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="the child finds the test database by its file")
 @pytest.mark.parametrize("after_replies", [1, 40, 300])
 def test_after_kill_9_every_reply_has_its_event_and_every_event_a_reply_or_a_refund(
     account: Account, price: Price, after_replies: int
 ) -> None:
-    environment = {**os.environ, "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}", "PYTHONPATH": str(Path.cwd())}
+    environment = {**os.environ, "DATABASE_URL": database_url(), "PYTHONPATH": str(Path.cwd())}
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(_CHILD)], stdout=subprocess.PIPE, env=environment, text=True)
     assert child.stdout is not None
     answered: set[Any] = set()
