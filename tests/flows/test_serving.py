@@ -106,6 +106,37 @@ def test_issue_key_refuses_an_unknown_organization(served: Site) -> None:
     assert "There is no organization 'nobody'." in issued.stderr
 
 
+def test_a_backup_of_the_running_site_restores_to_a_site_that_knows_its_keys_and_calls(served: Site, tmp_path: Path) -> None:
+    caller = Caller(served.port, served.key)
+    told = [caller.predict().headers["request-id"] for _ in range(20)]
+    file, restored = tmp_path / "backup.tar.gz", tmp_path / "restored"
+
+    written = run_manage("backup", str(file), var_dir=served.var_dir)
+    restored.mkdir()
+    subprocess.run(["tar", "-xzf", str(file), "-C", str(restored)], check=True)
+
+    assert written.returncode == 0, written.stderr
+    assert file.stat().st_mode & 0o077 == 0
+    program = (
+        "from marketplace.models import ApiKey, RequestLog; from marketplace.credentials import digest;"
+        "from billing.books import check_books; from marketplace.gateway.versions import load_model;"
+        f"print(ApiKey.objects.filter(digest=digest('{served.key}')).count(), RequestLog.objects.filter(status=200).count(),"
+        "len(check_books()), len(load_model('farebox/sentiment').versions))"
+    )
+    keys, calls, differences, versions = run_manage("shell", "-v", "0", "-c", program, var_dir=restored).stdout.split()
+    assert (keys, differences, versions) == ("1", "0", "1")
+    assert int(calls) >= len(told)
+
+
+def test_a_backup_never_overwrites(served: Site, tmp_path: Path) -> None:
+    (tmp_path / "backup.tar.gz").write_text("precious")
+
+    refused = run_manage("backup", str(tmp_path / "backup.tar.gz"), var_dir=served.var_dir)
+
+    assert refused.returncode != 0
+    assert (tmp_path / "backup.tar.gz").read_text() == "precious"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_calls_end_and_leaves_no_process(tmp_path: Path, number: int) -> None:
