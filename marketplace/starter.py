@@ -40,8 +40,9 @@ class Started:
 def start_site() -> Started:
     """Make what a fresh site lacks, and leave alone what is there. Safe to repeat."""
     operator, password = _find_or_make_operator()
-    version = _publish_sentiment(operator)
-    return Started(operator_password=password, version=version, demo_key=_make_demo(operator))
+    # The demo first: pages open on the organization joined first, and it is the one with calls to see.
+    demo_key = _make_demo(operator)
+    return Started(operator_password=password, version=_publish_sentiment(operator), demo_key=demo_key)
 
 
 def _find_or_make_operator() -> tuple[User, str | None]:
@@ -76,6 +77,6 @@ def _make_demo(operator: User) -> str | None:
     if Organization.objects.filter(slug=DEMO_SLUG).exists():
         return None
     demo = found_organization(name="Demo", slug=DEMO_SLUG, owner=operator, by=_BY)
-    grant_credit(demo.account, DEMO_CREDIT, kind="free", reference=f"{_BY}:{DEMO_SLUG}", by=_BY)
+    grant_credit(demo.account, DEMO_CREDIT, kind="operator", reference=f"{_BY}:{DEMO_SLUG}", by=_BY)
     _, secret = issue_key(organization=demo, name="Demo key", settings=KeySettings(), by=_BY)
     return secret
