@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.models import Group
@@ -21,6 +22,7 @@ from marketplace.models import Membership, Organization, User
 from marketplace.tenants import block_user, restore_organization, suspend_organization, unblock_user
 
 admin.site.unregister(Group)  # Rights here are one flag; groups would only suggest more.
+admin.site.unregister(EmailAddress)  # Its form would verify an address without asking its owner.
 
 
 class CreditForm(ReasonForm):
@@ -148,13 +150,18 @@ class OrganizationAdmin(FactAdmin):
 class UserAdmin(FactAdmin):
     """All people. Passwords are neither shown nor set here."""
 
-    list_display = ("email", "is_active", "is_staff", "last_login", "date_joined")
+    list_display = ("email", "is_verified", "is_active", "is_staff", "last_login", "date_joined")
     list_filter = ("is_active", "is_staff")
     search_fields = ("email",)
     ordering = ("-date_joined",)
-    fields = ("email", "is_active", "is_staff", "is_superuser", "last_login", "date_joined", "belongs_to")
-    readonly_fields = ("belongs_to",)
+    fields = ("email", "is_verified", "is_active", "is_staff", "is_superuser", "last_login", "date_joined", "belongs_to")
+    readonly_fields = ("is_verified", "belongs_to")
     actions_detail = ("block", "unblock")
+
+    @display(description="Verified", boolean=True)
+    def is_verified(self, user: User) -> bool:
+        """Whether the person showed that the address is theirs."""
+        return EmailAddress.objects.filter(user=user, verified=True).exists()
 
     @display(description="Organizations")
     def belongs_to(self, user: User) -> str:

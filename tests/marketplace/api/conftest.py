@@ -124,3 +124,14 @@ def use(sentiment: ModelVersion) -> Callable[..., RequestLog]:
         )
 
     return write
+
+
+@pytest.fixture
+def same_but_id() -> Callable[..., bool]:
+    """Whether two replies agree in status and body, byte for byte but for the request id."""
+
+    def compare(first: Any, second: Any) -> bool:
+        bodies = [reply.content.replace(reply.headers["Request-Id"].encode(), b"") for reply in (first, second)]
+        return first.status_code == second.status_code and bodies[0] == bodies[1]
+
+    return compare

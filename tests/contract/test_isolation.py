@@ -1,0 +1,263 @@
+"""No tenant sees another's: every REST address, method and kind of id, from the URL table itself.
+
+A route that the table below lacks fails the first test, so that a new address cannot be
+forgotten here. A foreign id must answer as an absent one, byte for byte but for the request id.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.forms.models import model_to_dict
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from billing.ids import public_id, uuid7
+from billing.ledger import grant_credit
+from billing.models import Budget, Invoice, Price
+from billing.money import Nanos
+from marketplace.keys import KeySettings, issue_key, revoke_key
+from marketplace.models import ApiKey, CatalogueModel, ModelVersion, Organization, RequestLog
+
+OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One address: its path, what each method sends, and how it treats strangers."""
+
+    path: str
+    methods: Mapping[str, Any] = field(default_factory=lambda: {"GET": None})
+    names: tuple[str, ...] = ()  # The ids in the path; none: it shows the caller's own alone.
+    is_open: bool = False  # Works without a key.
+    is_live_only: bool = False  # 403 for a test key.
+    own_status: int = 200  # Of the caller's own, where it is no plain success.
+
+
+ROUTES = {
+    "openapi": Route("/v1/openapi.json", is_open=True),
+    "keys": Route("/v1/keys", {"GET": None, "POST": {"name": "made", "livemode": False}}),
+    "key_revocation": Route("/v1/keys/revoke", {"POST": {"key": "nonsense"}}, is_open=True, own_status=401),
+    "key": Route("/v1/keys/{key}", {"GET": None, "PATCH": {"name": "mine now", "monthly_cap": "0"}, "DELETE": None}, ("key",)),
+    "key_rotation": Route("/v1/keys/{key}/rotate", {"POST": {"grace": "0"}}, ("key",)),
+    "models": Route("/v1/models"),
+    "model": Route("/v1/models/{model}", names=("model",)),
+    "model_openapi": Route("/v1/models/{model}/openapi.json", names=("model",)),
+    "gateway_only": Route("/v1/models/farebox/sentiment/predict", is_open=True, own_status=405),
+    "organization": Route("/v1/organization"),
+    "balance": Route("/v1/balance", is_live_only=True),
+    "usage": Route("/v1/usage"),
+    "requests": Route("/v1/requests"),
+    "request": Route("/v1/requests/{request}", names=("request",)),
+    "invoices": Route("/v1/invoices", is_live_only=True),
+    "invoice_upcoming": Route("/v1/invoices/upcoming", is_live_only=True),
+    "invoice": Route("/v1/invoices/{invoice}", names=("invoice",), is_live_only=True),
+    "nowhere": Route("/v1/nothing/here", is_open=True, own_status=404),
+}
+CASES = [(name, method) for name, route in ROUTES.items() for method in route.methods]
+KEYED = [(name, method) for name, method in CASES if not ROUTES[name].is_open]
+NAMED = [(name, method) for name, method in KEYED if ROUTES[name].names]
+
+
+def rest_patterns() -> Iterator[URLPattern]:
+    """Yield every address below /v1/ of the site's real URL table."""
+    for entry in get_resolver().url_patterns:
+        if isinstance(entry, URLResolver) and str(entry.pattern) == "v1/":
+            for pattern in entry.url_patterns:
+                assert isinstance(pattern, URLPattern)
+                yield pattern
+
+
+def test_every_address_is_in_the_matrix() -> None:
+    assert {pattern.name for pattern in rest_patterns()} == ROUTES.keys()
+
+
+def test_every_method_is_in_the_matrix() -> None:
+    for pattern in rest_patterns():
+        assert pattern.name is not None
+        view = pattern.callback.cls  # type: ignore[attr-defined]  # Each is an APIView.
+        handled = {method.upper() for method in ("get", "post", "put", "patch", "delete") if hasattr(view, method)}
+        if handled:  # Those that refuse whatever comes have no handler.
+            assert handled == ROUTES[pattern.name].methods.keys(), pattern.name
+
+
+@dataclass
+class Tenant:
+    """An organization with one of everything, and a key that acts for it."""
+
+    organization: Organization
+    secret: str
+    test_secret: str
+    ids: dict[str, str]
+
+    def send(self, route: Route, method: str, ids: Mapping[str, str], *, secret: str | None = None) -> Any:
+        """Send a request with the tenant's key, or another."""
+        headers = {"authorization": f"Bearer {secret or self.secret}"}
+        return send(route, method, ids, headers)
+
+
+def send(route: Route, method: str, ids: Mapping[str, str], headers: Mapping[str, str]) -> Any:
+    """Send a request."""
+    body = json.dumps(route.methods[method] or {})
+    return Client(raise_request_exception=False).generic(method, route.path.format(**ids), body, "application/json", headers=dict(headers))
+
+
+def settle_in(organization: Organization) -> Tenant:
+    """Give an organization one of everything that has an id."""
+    grant_credit(organization.account, Nanos(10**9), kind="operator", reference=f"test:{organization.slug}", by="test")
+    _, secret = issue_key(organization=organization, name="acting", settings=KeySettings(), by="test")
+    _, test_secret = issue_key(organization=organization, name="testing", settings=KeySettings(livemode=False), by="test")
+    key, _ = issue_key(organization=organization, name=f"key of {organization.slug}", settings=KeySettings(), by="test")
+    model = CatalogueModel.objects.create(owner=organization, name="private", title=f"title of {organization.slug}", task="t")
+    version = ModelVersion.objects.create(model=model, number=1, state="live", folder="sentiment", digest="0" * 64, size_bytes=1)
+    Price.objects.create(sku=version.sku, unit="token", unit_nanos=1, effective_from=OCTOBER)
+    call = RequestLog.objects.create(
+        id=uuid7(), organization=organization, key=key, version=version, livemode=True, route="predict", status=200, occurred_at=OCTOBER
+    )
+    number = f"202610-{organization.pk.hex[-12:]}"
+    Invoice.objects.create(
+        number=number,
+        account=organization.account,
+        starts_at=OCTOBER,
+        ends_at=datetime(2026, 11, 1, tzinfo=UTC),
+        currency="usd",
+        total_cents=1,
+    )
+    ids = {"key": public_id("key", key.pk), "model": model.path, "request": public_id("req", call.pk), "invoice": number}
+    return Tenant(organization, secret, test_secret, ids)
+
+
+@pytest.fixture(autouse=True)
+def _starter_as_store(settings: Any, _plain_site: None) -> None:
+    """Serve the starter's files where they lie: publishing them 170 times takes half a minute."""
+    settings.ARTIFACTS_DIR = settings.STARTER_DIR
+
+
+@pytest.fixture
+def ours(organization: Organization) -> Tenant:
+    return settle_in(organization)
+
+
+@pytest.fixture
+def theirs(other_organization: Organization) -> Tenant:
+    return settle_in(other_organization)
+
+
+@pytest.fixture
+def absent(organization: Organization) -> dict[str, str]:
+    """Ids of nothing, of the same form."""
+    return {
+        "key": public_id("key", uuid7()),
+        "model": "other/absent1",
+        "request": public_id("req", uuid7()),
+        "invoice": f"202610-{uuid7().hex[-12:]}",
+    }
+
+
+def state_of(organization: Organization) -> list[Any]:
+    """Return all that could be changed of a tenant."""
+    return [
+        model_to_dict(organization),
+        *organization.keys.order_by("pk").values(),
+        *organization.models.order_by("pk").values(),
+        *organization.requests.order_by("pk").values(),
+        *Budget.objects.filter(account=organization.account).order_by("pk").values(),
+        *organization.account.invoices.order_by("pk").values(),
+        organization.audit_events.count(),
+    ]
+
+
+def without_id(reply: Any) -> tuple[int, bytes, dict[str, str]]:
+    """Return status, body and headers of a reply without its request id."""
+    headers = {name: value for name, value in reply.headers.items() if name != "Request-Id"}
+    return reply.status_code, reply.content.replace(reply.headers["Request-Id"].encode(), b""), headers
+
+
+@pytest.mark.parametrize(("name", "method"), CASES)
+def test_the_callers_own_is_answered(ours: Tenant, name: str, method: str) -> None:
+    route = ROUTES[name]
+
+    reply = ours.send(route, method, ours.ids)
+
+    assert reply.status_code in ({200, 201, 204} if route.own_status == 200 else {route.own_status}), reply.content
+
+
+@pytest.mark.parametrize(("name", "method"), NAMED)
+def test_a_foreign_id_is_answered_as_an_absent_one(ours: Tenant, theirs: Tenant, absent: dict[str, str], name: str, method: str) -> None:
+    before = state_of(theirs.organization)
+
+    foreign = ours.send(ROUTES[name], method, theirs.ids)
+    nothing = ours.send(ROUTES[name], method, absent)
+
+    assert foreign.status_code == 404
+    assert without_id(foreign) == without_id(nothing)
+    assert state_of(theirs.organization) == before
+
+
+@pytest.mark.parametrize(("name", "method"), KEYED)
+def test_no_answer_tells_of_another_tenant(ours: Tenant, theirs: Tenant, name: str, method: str) -> None:
+    before = state_of(theirs.organization)
+
+    body = ours.send(ROUTES[name], method, ours.ids).content.decode()
+
+    for told in (*theirs.ids.values(), "of other", public_id("org", theirs.organization.pk), str(theirs.organization.pk)):
+        assert told not in body
+    assert state_of(theirs.organization) == before
+
+
+@pytest.mark.parametrize(("name", "method"), KEYED)
+def test_nothing_is_answered_without_a_key(ours: Tenant, name: str, method: str) -> None:
+    before = state_of(ours.organization)
+
+    reply = send(ROUTES[name], method, ours.ids, {})
+
+    assert (reply.status_code, reply.json()["code"]) == (401, "key_missing")
+    assert state_of(ours.organization) == before
+
+
+@pytest.mark.parametrize(("name", "method"), KEYED)
+def test_nothing_is_answered_to_a_revoked_key(ours: Tenant, name: str, method: str) -> None:
+    revoke_key(ours.organization.keys.get(name="acting"), by="test")
+    before = state_of(ours.organization)
+
+    reply = ours.send(ROUTES[name], method, ours.ids)
+
+    assert (reply.status_code, reply.json()["code"]) == (401, "key_revoked")
+    assert state_of(ours.organization) == before
+
+
+@pytest.mark.parametrize(("name", "method"), KEYED)
+def test_a_test_key_neither_sees_nor_changes_what_is_live(ours: Tenant, absent: dict[str, str], name: str, method: str) -> None:
+    route = ROUTES[name]
+    live = ours.organization.keys.filter(livemode=True)
+    before = list(live.order_by("pk").values())
+
+    reply = ours.send(route, method, ours.ids, secret=ours.test_secret)
+
+    assert list(live.order_by("pk").values()) == before
+    if route.is_live_only:
+        assert (reply.status_code, reply.json()["code"]) == (403, "scope_missing")
+    elif {"key", "request"} & set(route.names):
+        assert without_id(reply) == without_id(ours.send(route, method, absent, secret=ours.test_secret))
+    else:
+        assert reply.status_code in {200, 201}
+        for told in (ours.ids["key"], ours.ids["request"], ours.ids["invoice"]):
+            assert told not in reply.content.decode()
+
+
+def test_a_patch_with_every_column_of_every_table_changes_nothing(ours: Tenant) -> None:
+    before = state_of(ours.organization)
+    columns = {entry.attname for table in (ApiKey, Organization, RequestLog, Budget) for entry in table._meta.concrete_fields}
+
+    for column in sorted(columns - {"name"}):
+        for value in ("x", 1, None, True):
+            body = Route("/v1/keys/{key}", {"PATCH": {column: value}}, ("key",))
+            assert ours.send(body, "PATCH", ours.ids).status_code == 400
+
+    # The acting key's last use is noted; nothing else is.
+    assert [row if not isinstance(row, dict) else {**row, "last_used_at": None} for row in state_of(ours.organization)] == [
+        row if not isinstance(row, dict) else {**row, "last_used_at": None} for row in before
+    ]

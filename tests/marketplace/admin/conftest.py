@@ -1,0 +1,105 @@
+"""The operator, signed in, on a site with one of everything."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+
+from billing.ids import uuid7
+from billing.ledger import grant_credit
+from billing.models import Budget, GatewayProcess, Invoice, InvoiceLine, Lease, Price, UsageEvent, UsageRollup
+from billing.money import Nanos
+from billing.periods import hour_of
+from billing.refunding import refund_event
+from marketplace.credentials import digest
+from marketplace.models import ApiKey, ModelVersion, Organization, RequestLog, User
+
+
+@pytest.fixture(autouse=True)
+def _cold_cache() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def desk(operator: User) -> Client:
+    """The dashboard as the operator sees it."""
+    client = Client()
+    client.force_login(operator)
+    return client
+
+
+@pytest.fixture
+def key(live_key: str) -> ApiKey:
+    return ApiKey.objects.get(digest=digest(live_key))
+
+
+@pytest.fixture
+def event(key: ApiKey, sentiment: ModelVersion) -> UsageEvent:
+    """A call of 11 tokens that `key` paid 2,200 nanos for out of $5, with all that the gateway writes."""
+    account = key.organization.account
+    grant_credit(account, Nanos(5 * 10**9), kind="operator", reference="test", by="test")
+    budget = Budget.objects.get(account=account, subject="account")
+    budget.spent_nanos, budget.leased_nanos = 2200, 100
+    budget.save()
+    now = datetime.now(UTC)
+    process = GatewayProcess.objects.create(started_at=now, heartbeat_at=now)
+    Lease.objects.create(budget=budget, process=process, amount_nanos=100)
+    price = Price.objects.get(sku=sentiment.sku)
+    shared: dict[str, Any] = {
+        "account": account,
+        "price": price,
+        "sku": sentiment.sku,
+        "unit": "token",
+        "units": 11,
+        "charge_nanos": 2200,
+        "livemode": True,
+        "source": str(key.pk),
+    }
+    event = UsageEvent.objects.create(
+        id=uuid7(), **shared, budgets=str(budget.pk), process=process, seq=1, replayable=False, occurred_at=now
+    )
+    UsageRollup.objects.create(**shared, hour=hour_of(now), events=1)
+    RequestLog.objects.create(
+        id=event.pk,
+        organization=key.organization,
+        key=key,
+        version=sentiment,
+        livemode=True,
+        route="predict",
+        status=200,
+        unit="token",
+        units=11,
+        charge_nanos=2200,
+        total_us=2000,
+        occurred_at=now,
+        reply="what the customer got",
+    )
+    return event
+
+
+@pytest.fixture
+def everything(event: UsageEvent, organization: Organization) -> None:
+    """A row in every table that the dashboard shows."""
+    refund_event(event.pk, reason="test", by="test")
+    invoice = Invoice.objects.create(
+        number="202610-000000000001",
+        account=organization.account,
+        starts_at=datetime(2026, 10, 1, tzinfo=UTC),
+        ends_at=datetime(2026, 11, 1, tzinfo=UTC),
+        currency="usd",
+        total_cents=0,
+    )
+    assert event.price is not None
+    InvoiceLine.objects.create(
+        invoice=invoice,
+        price=event.price,
+        sku=event.sku,
+        unit="token",
+        events=1,
+        units=11,
+        charge_nanos=2200,
+        amount_cents=0,
+        remainder_nanos=2200,
+    )

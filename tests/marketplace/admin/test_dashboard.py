@@ -1,0 +1,72 @@
+from datetime import timedelta
+from typing import Any
+
+from django.test import Client
+from django.utils import timezone
+
+from billing.ids import uuid7
+from billing.models import Budget, GatewayProcess, UsageEvent
+from marketplace.models import ApiKey, RequestLog
+
+
+def figures(desk: Client) -> dict[str, Any]:
+    return {figure.label: figure for figure in desk.get("/admin/").context["figures"]}
+
+
+def refuse(key: ApiKey, code: str, *, minutes_ago: int = 2) -> None:
+    RequestLog.objects.create(
+        id=uuid7(),
+        organization=key.organization,
+        key=key,
+        livemode=True,
+        route="predict",
+        status=402,
+        code=code,
+        occurred_at=timezone.now() - timedelta(minutes=minutes_ago),
+    )
+
+
+def test_an_empty_site_has_a_front_page(desk: Client) -> None:
+    shown = figures(desk)
+
+    assert shown["Calls per minute"].value == "0.0"
+    assert shown["Latency"].value == "–"
+    assert "None runs" in desk.get("/admin/").content.decode()
+
+
+def test_the_front_page_counts_calls_and_money(desk: Client, event: UsageEvent) -> None:
+    shown = figures(desk)
+
+    assert shown["Spend today"].value == "$0.0000022"
+    assert shown["Credit outstanding"].value == "$5.00"
+    assert shown["Latency"].value == "2.0 / 2.0 ms"
+    assert shown["Books differ by"].value == "$0.00"
+
+
+def test_refusals_are_counted_by_code(desk: Client, key: ApiKey) -> None:
+    for code in ("rate_limited", "budget_exceeded", "budget_exceeded"):
+        refuse(key, code)
+    refuse(key, "key_expired", minutes_ago=90)
+
+    context = desk.get("/admin/").context
+
+    assert [(row["code"], row["calls"]) for row in context["refusals"]] == [("budget_exceeded", 2), ("rate_limited", 1)]
+    assert {figure.label: figure.value for figure in context["figures"]}["Refused this hour"] == "3"
+    assert sum(bar.refused > 0 for bar in context["bars"]) == 1
+
+
+def test_books_that_do_not_balance_are_shown_in_red(desk: Client, event: UsageEvent) -> None:
+    Budget.objects.filter(subject="account", spent_nanos__gt=0).update(spent_nanos=2201)
+
+    shown = figures(desk)["Books differ by"]
+
+    assert (shown.value, shown.state) == ("$0.000000001", "bad")
+
+
+def test_a_silent_process_is_told_from_a_live_one(desk: Client, event: UsageEvent) -> None:
+    GatewayProcess.objects.create(started_at=timezone.now(), heartbeat_at=timezone.now() - timedelta(minutes=1))
+
+    rows = desk.get("/admin/").context["processes"]
+
+    assert sorted(row["is_alive"] for row in rows) == [False, True]
+    assert "(silent)" in desk.get("/admin/").content.decode()

@@ -1,0 +1,95 @@
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+
+from marketplace.models import ApiKey, RequestLog, User
+
+# Not ours, and not shown: nothing registers with them.
+TABLES = sorted((f"{table._meta.app_label}_{table._meta.model_name}" for table in admin.site._registry), key=str)
+
+
+def page_of(table: str) -> tuple[type[Model], Any]:
+    return next(
+        (model, page) for model, page in admin.site._registry.items() if f"{model._meta.app_label}_{model._meta.model_name}" == table
+    )
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_is_listed_and_every_row_is_shown(desk: Client, everything: None, table: str) -> None:
+    model, _ = page_of(table)
+    row = model._default_manager.first()
+
+    assert desk.get(reverse(f"admin:{table}_changelist")).status_code == 200
+    assert row is not None
+    assert desk.get(reverse(f"admin:{table}_change", args=[row.pk])).status_code == 200
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_no_row_is_added_changed_or_deleted_by_a_form(desk: Client, everything: None, table: str) -> None:
+    model, _ = page_of(table)
+    row = model._default_manager.first()
+    assert row is not None
+    before = model._default_manager.filter(pk=row.pk).values().get()
+
+    assert desk.get(reverse(f"admin:{table}_add")).status_code == 403
+    assert desk.post(reverse(f"admin:{table}_change", args=[row.pk]), dict.fromkeys(before, "1")).status_code == 403
+    assert desk.post(reverse(f"admin:{table}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
+
+    assert model._default_manager.filter(pk=row.pk).values().get() == before
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_search_answers(desk: Client, everything: None, table: str) -> None:
+    assert desk.get(reverse(f"admin:{table}_changelist"), {"q": "acme"}).status_code == 200
+
+
+def test_no_page_holds_a_digest_or_a_reply(desk: Client, everything: None) -> None:
+    key, call = ApiKey.objects.get(), RequestLog.objects.get()
+
+    for table, pk in (("marketplace_apikey", key.pk), ("marketplace_requestlog", call.pk)):
+        for page in (reverse(f"admin:{table}_changelist"), reverse(f"admin:{table}_change", args=[pk])):
+            text = desk.get(page).content.decode()
+            assert key.digest not in text
+            assert "what the customer got" not in text
+
+
+def test_a_call_is_found_by_the_request_id_a_customer_names(desk: Client, everything: None) -> None:
+    from billing.ids import public_id
+
+    shown = public_id("req", RequestLog.objects.get().pk)
+
+    assert shown in desk.get(reverse("admin:marketplace_requestlog_changelist"), {"q": shown}).content.decode()
+
+
+@pytest.mark.parametrize("query", [{"outcome": "answered"}, {"outcome": "refused"}, {"outcome": "failed"}])
+def test_the_log_is_filtered_by_outcome(desk: Client, everything: None, query: dict[str, str]) -> None:
+    text = desk.get(reverse("admin:marketplace_requestlog_changelist"), query).content.decode()
+
+    assert ("farebox/sentiment@1" in text) == (query["outcome"] == "answered")
+
+
+def test_strangers_are_sent_to_the_sites_own_sign_in(client: Client, user: User) -> None:
+    for path in ("/admin/", "/admin/login/", "/admin/marketplace/apikey/"):
+        reply = client.get(path, follow=True)
+        assert reply.redirect_chain[-1][0].startswith("/accounts/login/?")
+
+    client.force_login(user)  # A customer, not an operator.
+    assert client.get("/admin/login/").status_code == 403
+    assert client.get("/admin/").status_code == 302
+
+
+def test_only_the_dashboard_may_evaluate_expressions(desk: Client, client: Client, db: None) -> None:
+    inside, outside = desk.get("/admin/").headers, client.get("/docs/api/").headers
+    name = "Content-Security-Policy"
+
+    assert "'unsafe-eval'" in inside[name]
+    assert "unsafe" not in outside[name]
+    # No inline script, in either.
+    assert "script-src 'self' 'unsafe-eval';" in inside[name] + ";"
+    for policy in (inside[name], outside[name]):
+        assert "default-src 'self'" in policy
+        assert "http" not in policy
