@@ -11,6 +11,7 @@ from typing import Final
 _HEIGHT: Final = 100.0  # Of the viewBox; a bar's slot is 10 wide.
 _SLOT: Final = 10.0
 _GAP: Final = 2.0
+_ROUND_TENTHS: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)  # What a scale may end at, in tenths.
 _LEAST: Final = 1.5  # A value above zero is never invisible.
 
 
@@ -71,12 +72,13 @@ def bar_chart(points: Sequence[Point], *, write: Callable[[int], str]) -> Chart:
 
 
 def round_up(value: int) -> int:
-    """Return the smallest of 2, 4, 6, 10 times a power of ten (even, so that half of it is whole) >= value."""
+    """Return the smallest round number >= value that is even, so that half of it is whole."""
     power = 1
     while True:
-        for factor in (2, 4, 6, 10):
-            if factor * power >= value:
-                return factor * power
+        for tenths in _ROUND_TENTHS:
+            top, rest = divmod(tenths * power, 10)
+            if top >= value and not rest and top % 2 == 0:
+                return top
         power *= 10
 
 

@@ -57,6 +57,12 @@ def money_short(nanos: int) -> str:
 
 
 @register.filter
+def money_brief(nanos: int) -> str:
+    """Return an amount for a headline: four decimals, rounded down, or every digit of one below a cent."""
+    return money_short(nanos) if abs(nanos) >= NANOS_PER_CENT else money(nanos)
+
+
+@register.filter
 def cents(amount: int) -> str:
     """Return whole cents as "$12.50"."""
     return money(amount * NANOS_PER_CENT)

@@ -120,7 +120,7 @@ def test_the_language_is_chosen_and_kept(window: Callable[..., Watched]) -> None
     page = watched.open("/")
 
     page.get_by_label("Language").select_option("zh-hans")
-    expect(page.get_by_role("heading", level=1)).to_have_text("机器学习，按次付费")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("按次付费")
 
     page = watched.open("/accounts/signup/")
     expect(page.get_by_role("heading", level=1)).to_have_text("注册")

@@ -4,7 +4,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from marketplace.models import ApiKey, ModelVersion
+from billing.ledger import grant_credit
+from billing.money import Nanos
+from marketplace.models import ApiKey, ModelVersion, Organization
+from marketplace.tenants import suspend_organization
 from marketplace.web.figures import latency_of, percentile
 from tests.marketplace.web.recorded import record_call
 
@@ -39,6 +42,20 @@ def test_an_empty_dashboard_says_what_to_do(member: Client) -> None:
     page = member.get("/dashboard/").content.decode()
 
     assert "Make your first call" in page
+
+
+def test_who_has_no_credit_left_is_told_before_a_call_fails(member: Client, organization: Organization) -> None:
+    assert "Your credit is used up" in member.get("/dashboard/").content.decode()
+
+    grant_credit(organization.account, Nanos(10**9), kind="operator", reference="test", by="test")
+
+    assert "Your credit is used up" not in member.get("/dashboard/").content.decode()
+
+
+def test_a_suspended_organization_is_told_so_on_every_page(member: Client, organization: Organization) -> None:
+    suspend_organization(organization, reason="test", by="test")
+
+    assert "This organization is suspended" in member.get("/keys/").content.decode()
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.001, 1)])

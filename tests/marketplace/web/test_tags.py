@@ -24,6 +24,11 @@ def test_a_short_balance_is_rounded_down() -> None:
     assert tags.money_short(4_999_998_800) == "$4.9999"
 
 
+def test_a_headline_has_four_decimals_or_all_of_a_small_amount() -> None:
+    assert tags.money_brief(1_855_936_200) == "$1.8559"
+    assert tags.money_brief(57_600) == "$0.0000576"
+
+
 @pytest.mark.parametrize(("microseconds", "text"), [(412, "412 µs"), (1_830, "1.8 ms"), (182_000, "182 ms"), (2_345_000, "2.35 s")])
 def test_durations_have_the_unit_that_fits(microseconds: int, text: str) -> None:
     assert tags.duration(microseconds) == text
