@@ -187,7 +187,7 @@ class RequestRecorder:
         )
 
     async def flush_last_used(self) -> None:
-        """Write when keys were last used: once a minute, not once a call."""
+        """Write when keys were last used: every few seconds, not once a call."""
         used, self._used = self._used, {}
         for key_id, used_at in used.items():
             await self._meter.submit(TOUCHES, (key_id, used_at))

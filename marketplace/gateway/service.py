@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 # Calls in flight may end within this many seconds of SIGTERM; then they get 503.
 DRAIN_S: Final = 20.0
-_FLUSH_INTERVAL_S: Final = 60.0
+_FLUSH_INTERVAL_S: Final = 10.0
 
 
 class GatewayService:
@@ -104,7 +104,7 @@ class GatewayService:
             await asyncio.sleep(_FLUSH_INTERVAL_S)
             try:
                 await self._recorder.flush_last_used()
-            except Exception as error:  # noqa: BLE001 (tried again in a minute with newer times)
+            except Exception as error:  # noqa: BLE001 (tried again in 10 s with newer times)
                 log.warning("When keys were last used could not be written: %s", error)
 
 
