@@ -14,7 +14,7 @@ _DRAIN_S: Final = 20
 
 
 def site_programs(*, listener_fd: int) -> list[Program]:
-    """Return the site's programs in the order in which they are stopped: the gateway drains first."""
+    """Return the site's programs, the gateway first."""
     python = [sys.executable, "-m"]
     site = {"DJANGO_SETTINGS_MODULE": "marketplace.settings", "PYTHONUNBUFFERED": "1"}
     gateway = [

@@ -58,8 +58,7 @@ class _Running:
 class Supervisor:
     """Runs programs until a signal says stop: the gateway, and others that help it.
 
-    They are stopped in the order in which they are given. The first one is the gateway; it
-    answers /healthz on the listener.
+    The first one is the gateway: it answers /healthz on the listener, and is stopped first.
     """
 
     def __init__(
@@ -242,16 +241,11 @@ class Supervisor:
     # ------------------------------------------------------------ The end
 
     def _stop_all(self) -> None:
-        """Stop the programs one after the other; what is not gone in time is killed."""
+        """Stop the gateway, then all others together; what is not gone in time is killed."""
         self._listener.close()  # From now on nobody new gets into the queue.
         deadline = time.monotonic() + GRACE_S
-        for running in self._all:
-            if running.process:
-                running.process.terminate()
-            while running.process and time.monotonic() < deadline and not self._impatient:
-                for key, _ in self._selector.select(min(0.5, max(0.0, deadline - time.monotonic()))):
-                    key.data()
-                self._reap(running, restart=False)
+        self._stop(self._all[:1], deadline)
+        self._stop(self._all[1:], deadline)
         for running in self._all:
             if running.process:
                 self._say(f"The {running.program.name} did not stop in time and is killed.")
@@ -261,6 +255,17 @@ class Supervisor:
         self._selector.close()
         self._wakeup.close()
         self._alarm.close()
+
+    def _stop(self, some: Sequence[_Running], deadline: float) -> None:
+        """Ask programs to end, and pass on what they say until they have."""
+        for running in some:
+            if running.process:
+                running.process.terminate()
+        while any(running.process for running in some) and time.monotonic() < deadline and not self._impatient:
+            for key, _ in self._selector.select(min(0.5, max(0.0, deadline - time.monotonic()))):
+                key.data()
+            for running in some:
+                self._reap(running, restart=False)
 
 
 def open_listener(host: str, port: int, *, backlog: int) -> socket.socket:
