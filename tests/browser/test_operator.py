@@ -64,7 +64,7 @@ def test_a_call_can_be_tried_in_the_reference(window: Callable[..., Any], theme:
     operation.get_by_role("button", name="Try it out").click()
     operation.get_by_role("button", name="Execute").click()
 
-    expect(operation.locator(".live-responses-table .response-col_status").first).to_contain_text("200")
+    expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
     expect(operation.locator(".live-responses-table")).to_contain_text('"slug": "demo"')
 
 
