@@ -1,6 +1,7 @@
 """The Celery application: work that may wait. The database is the truth, a task only a nudge."""
 
 import os
+from pathlib import Path
 
 from celery import Celery
 from django.conf import settings
@@ -16,4 +17,4 @@ def make_broker_folders() -> None:
     """Create the filesystem broker's folders; kombu expects to find them."""
     for name, folder in settings.CELERY_BROKER_TRANSPORT_OPTIONS.items():
         if name.endswith(("_in", "_out", "_folder")):
-            os.makedirs(folder, exist_ok=True)
+            Path(folder).mkdir(parents=True, exist_ok=True)

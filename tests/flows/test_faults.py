@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -40,7 +41,7 @@ class Crowd:
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._call, args=(site, seed + number)) for number in range(CALLERS)]
 
-    def __enter__(self) -> "Crowd":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

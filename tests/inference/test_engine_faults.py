@@ -166,7 +166,7 @@ def test_a_model_that_eats_memory_fails_its_own_row_at_the_workers_limit(tmp_pat
 def test_workers_killed_at_random_lose_no_call_and_answer_none_wrongly(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path, slow_model(steps_per_id=500))
     seed = secrets.randbelow(10**6)
-    print("seed", seed)  # noqa: T201 (pytest shows it when the test fails)
+    print("seed", seed)
     chance = np.random.default_rng(seed)
 
     async def caller(engine: Engine, number: int) -> None:

@@ -26,7 +26,10 @@ def test_the_database_refuses_to_change_or_delete_an_event() -> None:
         AuditEvent.objects.filter(pk=event.pk).delete()
 
 
-@pytest.mark.parametrize("tamper", ["UPDATE marketplace_auditevent SET by = 'nobody' WHERE sequence = 2", "DELETE FROM marketplace_auditevent WHERE sequence = 2"])
+@pytest.mark.parametrize(
+    "tamper",
+    ["UPDATE marketplace_auditevent SET by = 'nobody' WHERE sequence = 2", "DELETE FROM marketplace_auditevent WHERE sequence = 2"],
+)
 def test_an_edit_behind_the_databases_back_shows(tamper: str) -> None:
     events = [audit.record(None, action="site.started", target=number, by="system") for number in range(3)]
     with connection.cursor() as cursor:

@@ -42,7 +42,15 @@ def test_one_wrong_character_is_called_a_typing_error(position: int) -> None:
 
 @pytest.mark.parametrize(
     "secret",
-    ["", "fb_sk_live_", "sk_live_0123456789", "fb_xx_live_" + "a" * 38, "fb_sk_prod_" + "a" * 38, "fb_sk_live_" + "ä" * 38, "fb_sk_live_" + "a" * 39],
+    [
+        "",
+        "fb_sk_live_",
+        "sk_live_0123456789",
+        "fb_xx_live_" + "a" * 38,
+        "fb_sk_prod_" + "a" * 38,
+        "fb_sk_live_" + "ä" * 38,
+        "fb_sk_live_" + "a" * 39,
+    ],
 )
 def test_what_does_not_look_like_a_key_is_malformed(secret: str) -> None:
     with pytest.raises(KeyMalformed):
