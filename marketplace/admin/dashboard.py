@@ -181,7 +181,7 @@ def _processes(now: datetime) -> list[dict[str, Any]]:
             "heartbeat": show_age(process.heartbeat_at),
             "is_alive": now - process.heartbeat_at < _DEAD_AFTER,
             "commits": process.commit_seq,
-            "leased": show_money(process.leased or 0),
+            "leased": show_money(int(process.leased or 0)),
         }
         for process in rows
     ]

@@ -14,8 +14,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PROBLEM_TYPE = "application/problem+json"
 # What any address with a key may answer.
-_USUAL = ("key_missing", "key_revoked", "scope_missing", "organization_suspended", "storage_unavailable", "internal_error")
-_OPEN = ("storage_unavailable", "internal_error")
+_USUAL = ("key_missing", "key_revoked", "scope_missing", "organization_suspended", "rate_limited", "storage_unavailable", "internal_error")
+_OPEN = ("rate_limited", "storage_unavailable", "internal_error")
 
 
 class FaultView(View):

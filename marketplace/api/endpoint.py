@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 
 from billing.ids import public_id, uuid7
 from inference.errors import EngineStopping
+from marketplace.api.limits import admit_key, rate_headers
 from marketplace.errors import BodyTooLarge, MethodNotAllowed, NotFound
 from marketplace.gateway.native import parse_json
 
@@ -66,6 +67,7 @@ class Endpoint(APIView):
     http_method_names = ["get", "head", "post", "patch", "delete"]
     parser_classes = [StrictJson]
     content_negotiation_class = AlwaysJson
+    rates: Mapping[str, str] = {}  # The RateLimit headers, once the limit was asked.
     default_response_headers: ClassVar[dict[str, str]] = {}  # DRF would say Allow and Vary on every answer.
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
@@ -74,11 +76,22 @@ class Endpoint(APIView):
         fresh.id = uuid7()  # type: ignore[attr-defined]
         return fresh
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let in a known key with the scope, within its rate.
+
+        Raises:
+            RateLimited: beside what authentication and permissions refuse.
+        """
+        super().initial(request, *args, **kwargs)
+        self.rates = rate_headers("key", admit_key(request))
+
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         """Add the headers that every answer has."""
         reply = super().finalize_response(request, response, *args, **kwargs)
         reply.headers["Request-Id"] = public_id("req", request.id)  # type: ignore[attr-defined]
         reply.headers.setdefault("Cache-Control", "no-store")
+        for name, value in self.rates.items():
+            reply.headers[name] = value
         return reply
 
 
@@ -88,6 +101,10 @@ class OpenEndpoint(Endpoint):
     scope: ClassVar[Mapping[str, str]] = {}
     authentication_classes = []
     permission_classes = []
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let in whoever comes."""
+        APIView.initial(self, request, *args, **kwargs)
 
 
 class Nowhere(OpenEndpoint):

@@ -15,6 +15,7 @@ from marketplace.api.authentication import key_of, tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, OpenEndpoint, read_body, read_query
 from marketplace.api.fields import Amount, Constant, Flag, Form, Moment, PublicId, Text, View, Whole
+from marketplace.api.limits import admit_address, rate_headers
 from marketplace.api.lists import list_of, page_form, read_page, render_list
 from marketplace.errors import NotFound
 from marketplace.models import ApiKey
@@ -211,5 +212,6 @@ class KeyRevocation(OpenEndpoint):
     )
     def post(self, request: Request) -> Response:
         """Revoke the key in the body. Whoever holds a key may end it; no other authorization is needed."""
+        self.rates = rate_headers("address", admit_address(request))
         keys.revoke_leaked_key(read_body(request, RevokeForm).validated_data["key"])
         return Response(status=204)

@@ -171,8 +171,8 @@ def state_of(organization: Organization) -> list[Any]:
 
 
 def without_id(reply: Any) -> tuple[int, bytes, dict[str, str]]:
-    """Return status, body and headers of a reply without its request id."""
-    headers = {name: value for name, value in reply.headers.items() if name != "Request-Id"}
+    """Return status, body and headers of a reply without its request id, and what is left of the rate limit."""
+    headers = {name: value for name, value in reply.headers.items() if name not in {"Request-Id", "RateLimit"}}
     return reply.status_code, reply.content.replace(reply.headers["Request-Id"].encode(), b""), headers
 
 
