@@ -2,7 +2,7 @@
 
 Standard library only and one thread: signals, the programs' output and the health probe all
 wake one selector. `manage.py serve` becomes this module (`python -m marketplace.supervisor`) once
-it has set up: without Django it takes 15 MB instead of 130.
+it has set up: without Django it takes 7 MB instead of 127.
 """
 
 import contextlib
