@@ -20,23 +20,42 @@ from pathlib import Path
 from typing import Any
 
 from inference.pipelines.pipeline import load_pipeline
+from tests.bench.flagship import make_flagship, make_texts
 from tests.bench.processes import tree_cpu_s
 from tests.bench.texts import load_texts
 from tests.flows.calls import PREDICT, Caller
 from tests.flows.server import ROOT, Site, start_site
 
 STARTER = ROOT / "inference" / "starter" / "sentiment"
+PUBLISH = """
+import sys
+from pathlib import Path
+from marketplace.models import Organization
+from marketplace.publishing import list_model, publish_version
+owner, source = Organization.objects.get(slug="farebox"), Path(sys.argv[1])
+model = list_model(owner=owner, name="flagship", source=source, public=True, by="bench")
+publish_version(model=model, source=source, unit="token", unit_nanos=1, by="bench")
+"""
 CORES = os.cpu_count() or 1
 WARM_UP_S = 2
 Row = dict[str, Any]
 
 
 class Workload:
-    """The texts, as request bodies and as lengths, in files that the measuring programs read."""
+    """A model and its texts, as request bodies and as lengths, in files that the measuring programs read."""
 
-    def __init__(self, folder: Path) -> None:
-        texts, self.what = load_texts(datasets=ROOT / "var" / "datasets", vocabulary=STARTER / "vocabulary.txt")
-        pipeline = load_pipeline(STARTER)
+    def __init__(self, name: str, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.name, self.source, self.path = name, STARTER, PREDICT
+        if name == "flagship":
+            self.source, self.path = folder / "flagship", PREDICT.replace("sentiment", "flagship")
+            make_flagship(self.source)
+            texts, self.what = make_texts(), "the flagship (hidden 256), texts as long as reviews"
+        else:
+            texts, self.what = load_texts(datasets=ROOT / "var" / "datasets", vocabulary=STARTER / "vocabulary.txt")
+            self.what = f"the starter model (hidden 96), {self.what}"
+        self.model = self.source / "model.onnx"
+        pipeline = load_pipeline(self.source)
         lengths = [len(pipeline.prepare(text, max_rows=1, max_characters=1_000_000).rows[0]) for text in texts]
         self.mean = statistics.mean(lengths)
         self.bodies, self.lengths = folder / "bodies.jsonl", folder / "lengths.json"
@@ -46,7 +65,7 @@ class Workload:
 
 def measure_bare(workload: Workload, configs: list[str], *, seconds: float) -> list[Row]:
     """Measure configurations of bare `session.run` in a process of their own."""
-    command = [sys.executable, "-m", "tests.bench.bare", str(STARTER / "model.onnx"), str(workload.lengths), str(seconds), *configs]
+    command = [sys.executable, "-m", "tests.bench.bare", str(workload.model), str(workload.lengths), str(seconds), *configs]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [json.loads(line) for line in output.splitlines()]
 
@@ -76,7 +95,7 @@ def put_load(site: Site, workload: Workload, *, connections: int, seconds: int) 
 def drive(site: Site, workload: Workload, *, connections: int, seconds: int) -> Row:
     """Run the load generator once, in a process of its own, and count its CPU."""
     if shutil.which("wrk"):
-        url, script = f"http://127.0.0.1:{site.port}{PREDICT}", str(ROOT / "tests" / "bench" / "load.lua")
+        url, script = f"http://127.0.0.1:{site.port}{workload.path}", str(ROOT / "tests" / "bench" / "load.lua")
         command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "20s", "-s", script, url]
         command = [*command, "--", str(workload.bodies), site.key]
     else:
@@ -88,7 +107,7 @@ def drive(site: Site, workload: Workload, *, connections: int, seconds: int) -> 
             str(connections),
             str(seconds),
             str(workload.bodies),
-            PREDICT,
+            workload.path,
         ]
     before = os.times()
     output = subprocess.run(command, cwd=ROOT, input=site.key + "\n", capture_output=True, text=True, check=True).stdout
@@ -105,7 +124,7 @@ def drive(site: Site, workload: Workload, *, connections: int, seconds: int) -> 
 ledger = {"answered": 0, "refused": 0, "broken": 0, "cut_off": 0}
 
 
-def check_metering(site: Site) -> list[str]:
+def check_metering(site: Site, *, started_with: int) -> list[str]:
     """Compare what clients were told with what the database holds; return a line for each check."""
     caller = Caller(site.port, site.key)
     ids = [caller.predict().headers["request-id"] for _ in range(100)]
@@ -115,7 +134,7 @@ def check_metering(site: Site) -> list[str]:
     found = sum(
         site.query("SELECT COUNT(*) FROM billing_usageevent WHERE id = ?", (parse_public_id("req", text) or site).hex) for text in ids
     )  # type: ignore[union-attr]
-    events = site.query("SELECT COUNT(*) FROM billing_usageevent")
+    events = site.query("SELECT COUNT(*) FROM billing_usageevent") - started_with
     least = ledger["answered"] + len(ids)
     settings = {**os.environ, "VAR_DIR": str(site.var_dir)}
     program = "from billing.books import check_books; print(len(check_books()))"
@@ -166,37 +185,59 @@ def print_gateway(rounds: list[dict[str, Row]], connections: list[int]) -> None:
         )
 
 
+def publish(site: Site, workload: Workload) -> None:
+    """Put the workload's model into the site's catalogue, and wait until it answers."""
+    if workload.source == STARTER:
+        return
+    settings = {**os.environ, "VAR_DIR": str(site.var_dir), "DJANGO_SETTINGS_MODULE": "marketplace.settings"}
+    program = "import django; django.setup()" + PUBLISH
+    subprocess.run([sys.executable, "-c", program, str(workload.source)], cwd=ROOT, env=settings, check=True)
+    caller = Caller(site.port, site.key)
+    deadline = time.monotonic() + 30
+    while caller.post(workload.path, {"input_data": "w1"}).status != 200:
+        assert time.monotonic() < deadline, "the model does not answer"
+        time.sleep(0.2)
+
+
+def measure(workload: Workload, connections: list[int], *, rounds: int, seconds: int) -> None:
+    """Measure one workload on a site of its own, and print its tables."""
+    print(f"\n## {workload.what}: {workload.mean:.1f} tokens on average")
+    ledger.update(answered=0, refused=0, broken=0, cut_off=0)
+    configs = choose_configs(workload, connections)
+    measured: list[dict[str, Row]] = []
+    with start_site(ORGANIZATION_CONCURRENCY="1024") as site:
+        publish(site, workload)
+        started_with = site.query("SELECT COUNT(*) FROM billing_usageevent")
+        for number in range(rounds):
+            print(f"{workload.name}: round {number + 1} of {rounds} ...", file=sys.stderr, flush=True)
+            bare = measure_bare(workload, list(dict.fromkeys(configs.values())), seconds=2.0)
+            by_config = {row["config"]: row for row in bare}
+            row = {f"bare {name}": by_config[config] for name, config in configs.items()}
+            for count in connections:
+                row[f"gateway {count}"] = put_load(site, workload, connections=count, seconds=seconds)
+            measured.append(row)
+        checks = check_metering(site, started_with=started_with)
+    print_bare(measured, configs)
+    print_gateway(measured, connections)
+    print("\nEvery call of this run was metered and durable:")
+    for line in checks:
+        print(f"- {line}")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=int, default=6, help="of load for each number of connections in each round")
     parser.add_argument("--connections", default="1,32,128")
+    parser.add_argument("--models", default="flagship,starter")
     arguments = parser.parse_args()
     connections = [int(text) for text in arguments.connections.split(",")]
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {CORES} cores, {platform.machine()}, Python {platform.python_version()}")
+    print(f"load by {'wrk' if shutil.which('wrk') else 'tests/bench/client.py'}")
     with tempfile.TemporaryDirectory(prefix="farebox-bench-") as folder:
-        workload = Workload(Path(folder))
-        print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {CORES} cores, {platform.machine()}, Python {platform.python_version()}")
-        print(
-            f"{workload.what}, {workload.mean:.1f} tokens on average; load by {'wrk' if shutil.which('wrk') else 'tests/bench/client.py'}"
-        )
-        configs = choose_configs(workload, connections)
-        rounds: list[dict[str, Row]] = []
-        with start_site(ORGANIZATION_CONCURRENCY="1024") as site:
-            for number in range(arguments.rounds):
-                print(f"round {number + 1} of {arguments.rounds} ...", file=sys.stderr, flush=True)
-                bare = measure_bare(workload, list(dict.fromkeys(configs.values())), seconds=2.0)
-                by_config = {row["config"]: row for row in bare}
-                measured = {f"bare {name}": by_config[config] for name, config in configs.items()}
-                for count in connections:
-                    measured[f"gateway {count}"] = put_load(site, workload, connections=count, seconds=arguments.seconds)
-                rounds.append(measured)
-            checks = check_metering(site)
-        print_bare(rounds, configs)
-        print_gateway(rounds, connections)
-        print("\nEvery call of this run was metered and durable:")
-        for line in checks:
-            print(f"- {line}")
+        for name in arguments.models.split(","):
+            measure(Workload(name, Path(folder) / name), connections, rounds=arguments.rounds, seconds=arguments.seconds)
 
 
 if __name__ == "__main__":
