@@ -18,10 +18,14 @@ _VAR_DIR = Path(tempfile.mkdtemp(prefix="farebox-tests-"))
 atexit.register(shutil.rmtree, _VAR_DIR, ignore_errors=True)
 for _name in ("DATABASE_URL", "SECRET_KEY", "KEY_PEPPER", "SITE_URL", "HOST", "PORT", "CELERY_BROKER_URL", "SMTP_HOST", "ARTIFACTS_DIR"):
     os.environ.pop(_name, None)
+# A server to test on instead of SQLite, as a user who may create databases: tests/postgresql.py starts one.
+if _url := os.environ.get("TEST_DATABASE_URL"):
+    os.environ["DATABASE_URL"] = _url
 os.environ["VAR_DIR"] = str(_VAR_DIR)
 os.environ["DJANGO_SETTINGS_MODULE"] = "marketplace.settings"
 (_VAR_DIR / "static").mkdir()  # WhiteNoise warns of a missing folder.
 django.setup()  # Other folders' conftest files import models.
+os.environ.pop("DATABASE_URL", None)  # It was read. Programs that tests start have databases of their own.
 
 if TYPE_CHECKING:
     from marketplace.models import ModelVersion, Organization, User
