@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from django.conf import settings as site
 from django.db import transaction
 from django.utils import timezone
 
+from billing.ids import uuid7
 from marketplace import audit
 from marketplace.changes import key_changed
 from marketplace.credentials import check_form, digest, mint_secret
@@ -190,7 +192,13 @@ def issue_playground_key(*, organization: Organization, livemode: bool, rate_per
 
 
 def _create(
-    organization: Organization, *, name: str, settings: KeySettings, by: User | ApiKey | str | None, playground: bool = False
+    organization: Organization,
+    *,
+    name: str,
+    settings: KeySettings,
+    by: User | ApiKey | str | None,
+    playground: bool = False,
+    cap_id: UUID | None = None,
 ) -> tuple[ApiKey, str]:
     secret = mint_secret(settings.kind, livemode=settings.livemode)
     key = organization.keys.create(
@@ -206,6 +214,7 @@ def _create(
         allowed_cidrs=list(settings.allowed_cidrs),
         rate_per_minute=settings.rate_per_minute,
         monthly_cap_nanos=settings.monthly_cap_nanos,
+        cap_id=cap_id or uuid7(),
         expires_at=settings.expires_at,
         created_by=by if isinstance(by, User) else None,
         playground=playground,
@@ -216,7 +225,7 @@ def _create(
 
 @transaction.atomic
 def rotate_key(key: ApiKey, *, grace: timedelta, by: User | ApiKey | str) -> tuple[ApiKey, str]:
-    """Replace a key: return a new one with the same settings; the old one works for `grace` longer.
+    """Replace a key: return a new one with the same settings and budget; the old one works for `grace` longer.
 
     Raises:
         KeyNotLive: the key was revoked or has expired; nothing was made.
@@ -228,7 +237,7 @@ def rotate_key(key: ApiKey, *, grace: timedelta, by: User | ApiKey | str) -> tup
         raise KeyNotLive
     settings = settings_of(key)
     _check_delegation(settings, by=by)
-    fresh, secret = _create(key.organization, name=key.name, settings=settings, by=by)
+    fresh, secret = _create(key.organization, name=key.name, settings=settings, by=by, cap_id=key.cap_id)
     if grace:
         key.expires_at = min(now + grace, key.expires_at or now + grace)
         key.save(update_fields=["expires_at"])
@@ -281,8 +290,11 @@ def set_monthly_cap(key: ApiKey, *, cap_nanos: int | None, by: User | ApiKey | s
             message = "This API key has a monthly cap itself, so it may only lower caps."
             raise ScopeMissing(message)
     key.monthly_cap_nanos = cap_nanos
-    key.save(update_fields=["monthly_cap_nanos"])
-    key_changed(key)
+    # A rotated key and the one before it, in its days of grace, spend from one budget: one cap.
+    sharing = ApiKey.objects.filter(cap_id=key.cap_id)
+    sharing.update(monthly_cap_nanos=cap_nanos)
+    for other in sharing:
+        key_changed(other)
     audit.record(key.organization, action="key.cap_set", target=key, by=by, details={"from_nanos": before, "to_nanos": cap_nanos})
 
 

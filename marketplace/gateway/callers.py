@@ -125,5 +125,5 @@ def _budgets(key: ApiKey, account_id: UUID) -> Sequence[BudgetSpec]:
     """The account's balance, and the key's monthly cap where it has one."""
     specs = [BudgetSpec(account_id=account_id, subject="account", interval="total", limit_nanos=None)]
     if key.monthly_cap_nanos is not None:
-        specs.append(BudgetSpec(account_id=account_id, subject=f"key:{key.pk}", interval="month", limit_nanos=key.monthly_cap_nanos))
+        specs.append(BudgetSpec(account_id=account_id, subject=key.budget_subject, interval="month", limit_nanos=key.monthly_cap_nanos))
     return specs

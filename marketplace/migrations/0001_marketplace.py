@@ -250,6 +250,7 @@ class Migration(migrations.Migration):
                 ("allowed_models", models.JSONField(default=list)),
                 ("allowed_cidrs", models.JSONField(default=list)),
                 ("rate_per_minute", models.PositiveIntegerField(blank=True, null=True)),
+                ("cap_id", models.UUIDField(db_index=True, default=billing.ids.uuid7, editable=False)),
                 ("monthly_cap_nanos", models.PositiveBigIntegerField(blank=True, null=True)),
                 ("playground", models.BooleanField(default=False, editable=False)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),

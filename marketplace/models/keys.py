@@ -46,6 +46,8 @@ class ApiKey(models.Model):
     allowed_models = models.JSONField(default=list)  # ["farebox/sentiment"]; empty allows all.
     allowed_cidrs = models.JSONField(default=list)  # ["203.0.113.0/24"]; empty allows all.
     rate_per_minute = models.PositiveIntegerField(null=True, blank=True)  # None: the site's default.
+    # Names the key's monthly budget. A rotated key keeps it: rotating must not refill the cap.
+    cap_id = models.UUIDField(default=uuid7, editable=False, db_index=True)
     monthly_cap_nanos = models.PositiveBigIntegerField(null=True, blank=True)  # None: no cap of its own.
     playground = models.BooleanField(default=False, editable=False)
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
@@ -61,6 +63,11 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.display_start}...{self.last4}"
+
+    @property
+    def budget_subject(self) -> str:
+        """What billing calls the budget of the key's monthly cap."""
+        return f"key:{self.cap_id}"
 
     @property
     def masked(self) -> str:

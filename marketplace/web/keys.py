@@ -105,7 +105,7 @@ def _take_secret(request: MemberRequest, key_pk: UUID) -> str:
 
 def _key_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
     account, starts_at = request.organization.account, month_start(timezone.now())
-    budget = Budget.objects.filter(account=account, subject=f"key:{key.pk}", starts_at=starts_at).first()
+    budget = Budget.objects.filter(account=account, subject=key.budget_subject, starts_at=starts_at).first()
     spent_nanos = budget.spent_nanos if budget else 0
     cap_nanos = key.monthly_cap_nanos
     return {

@@ -129,3 +129,15 @@ def test_a_call_that_is_too_late_is_504_and_not_charged(site: Site) -> None:
     assert late
     assert {answer.code for answer in late} == {"deadline_exceeded"}
     assert site.charged() - before == sum(answer.json()["usage"]["units"] for answer in answers if answer.status == 200) * ONE_TOKEN_NANOS
+
+
+def test_rotating_a_key_does_not_refill_its_cap(site: Site) -> None:
+    key = site.issue_key(name="rotated", monthly_cap_nanos=3 * ONE_TOKEN_NANOS)
+    assert [Caller(site.port, key["secret"]).predict({"input_data": "good"}).status for _ in range(2)] == [200, 200]
+
+    answer = Caller(site.port, site.key).post(f"/v1/keys/{key['id']}/rotate", {"grace": "1h"})
+
+    assert answer.status in {200, 201}, answer.body
+    fresh = Caller(site.port, answer.json()["secret"])
+    assert [fresh.predict({"input_data": "good"}).status for _ in range(2)] == [200, 402]
+    assert Caller(site.port, key["secret"]).predict({"input_data": "good"}).status == 402
