@@ -29,8 +29,8 @@ run: $(RUN_STAMP) ## Set up what is missing and serve the site: PORT=8000 HOST=1
 setup: $(RUN_STAMP) ## Set up what is missing, without serving.
 	@$(PY) manage.py setup
 
-test: $(DEV_STAMP) $(if $(TRAIN),$(TRAIN_STAMP)) check ## Run make check and all tests; TRAIN=1 adds torch and the training tests.
-	$(PY) -m pytest $(PYTEST_ARGS)
+test: $(DEV_STAMP) $(if $(TRAIN),$(TRAIN_STAMP)) check ## Run make check and all tests; TRAIN=1 adds torch and the training tests, FAST=1 leaves out the slow ones.
+	$(PY) -m pytest $(if $(FAST),-m "not slow") $(PYTEST_ARGS)
 
 check: $(DEV_STAMP) ## Check format, lint, types, imports, migrations and deployment settings.
 	$(PY) -m ruff format --check .
@@ -50,7 +50,7 @@ format: $(DEV_STAMP) ## Format the code and mend what can be mended by itself.
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: $(DEV_STAMP) ## Measure the metered gateway against bare ONNX Runtime (about four minutes).
+bench: $(DEV_STAMP) ## Measure the metered gateway against bare ONNX Runtime: BENCH_ARGS='--rounds 4 --seconds 6'
 	$(PY) -m tests.bench.run $(BENCH_ARGS)
 
 lock: $(DEV_STAMP) ## Write requirements/*.txt anew from pyproject.toml (needs uv). train.txt: see its first lines.
