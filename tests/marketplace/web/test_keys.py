@@ -104,7 +104,7 @@ def test_the_page_shows_how_much_of_the_cap_is_spent(member: Client, key: ApiKey
     member.post(_path(key, "cap/"), {"monthly_cap": "2"})
     Budget.objects.create(
         account=key.organization.account,
-        subject=f"key:{key.pk}",
+        subject=key.budget_subject,
         interval="month",
         starts_at=month_start(timezone.now()),
         limit_nanos=2_000_000_000,
