@@ -104,6 +104,12 @@ class BodyIncomplete(MarketplaceError):
     code = "body_incomplete"
 
 
+class BodyTooSlow(MarketplaceError):
+    """The request's body did not come in time."""
+
+    code = "body_too_slow"
+
+
 class RequestMalformed(MarketplaceError):
     """The request is not JSON of the form that this address takes."""
 

@@ -49,6 +49,7 @@ _TABLE: Final = (
     Problem("key_limit_reached", 409, _("Too many keys"), _("The organization already holds as many live keys as it may."), NOTHING, _("Revoke a key that is no longer used.")),
     Problem("key_not_live", 409, _("Key no longer live"), _("The key was revoked or has expired, so it cannot be rotated."), _("Nothing was made."), _("Make a new key.")),
     Problem("body_too_large", 413, _("Body too large"), _("The request's body is larger than the site reads."), NOTHING, _("Send fewer or shorter examples in one call.")),
+    Problem("body_too_slow", 408, _("Body too slow"), _("The request's body did not come in time."), NOTHING, _("Send it again, faster or smaller.")),
     Problem("body_incomplete", 400, _("Body incomplete"), _("The connection ended before the whole body had come."), NOTHING, _("Send it again.")),
     Problem("request_malformed", 400, _("Malformed request"), _("The body is not JSON of the form that the address takes: the detail says where."), NOTHING, _("Correct the request. Unknown and repeated fields, NaN and Infinity are refused.")),
     Problem("header_invalid", 400, _("Invalid header"), _("A request header has a value that cannot be used."), NOTHING, _("Correct the header that the detail names.")),

@@ -170,7 +170,9 @@ TEST_KEY_RATE_PER_MINUTE: Final = env_int("TEST_KEY_RATE_PER_MINUTE", default=60
 # Calls of one organization in flight at once. More lets one tenant fill the queue.
 ORGANIZATION_CONCURRENCY: Final = env_int("ORGANIZATION_CONCURRENCY", default=256, minimum=1)
 # Largest request body in bytes, refused before it is read.
-MAX_BODY_BYTES: Final = env_int("MAX_BODY_BYTES", default=4 * 1024 * 1024, minimum=1024)
+MAX_BODY_BYTES: Final = env_int("MAX_BODY_BYTES", default=1024 * 1024, minimum=1024)
+# Longest a call's body may take to come, in milliseconds: a caller who dribbles holds a place.
+BODY_TIMEOUT_MS: Final = env_int("BODY_TIMEOUT_MS", default=10_000, minimum=100)
 # Examples in one call, and characters of all its texts together.
 MAX_CALL_ROWS: Final = env_int("MAX_CALL_ROWS", default=256, minimum=1)
 MAX_TEXT_CHARACTERS: Final = env_int("MAX_TEXT_CHARACTERS", default=100_000, minimum=1)

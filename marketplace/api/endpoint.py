@@ -16,7 +16,7 @@ from billing.ids import public_id, uuid7
 from inference.errors import EngineStopping
 from marketplace.api.limits import admit_key, rate_headers
 from marketplace.errors import BodyTooLarge, MethodNotAllowed, NotFound
-from marketplace.gateway.native import parse_json
+from marketplace.gateway.strict_json import parse_json
 
 S = TypeVar("S", bound="Serializer[Any]")
 

@@ -1,6 +1,8 @@
 """The metered call, as one straight line: authenticate, resolve, admit, parse, hold, infer, settle, reply."""
 
+import asyncio
 import logging
+from typing import Final
 
 from billing.metering import Meter
 from billing.money import Nanos
@@ -22,6 +24,9 @@ from marketplace.gateway.snapshot import Snapshot
 from marketplace.problems import status_of
 
 log = logging.getLogger(__name__)
+
+# A reply is small: who has not taken it by then is not reading, and holds up what was delivered after it.
+_SEND_TIMEOUT_S: Final = 10.0
 
 
 class Gateway:
@@ -56,7 +61,10 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 (the door: no stack trace may leave the house)
             reply = self._refuse(error, exchange)
         try:
-            await send_reply(reply, request, send)
+            async with asyncio.timeout(_SEND_TIMEOUT_S):
+                await send_reply(reply, request, send)
+        except TimeoutError:
+            log.info("The caller of %s does not read its reply.", request.public_id)  # The server hangs up.
         finally:
             # Also when the client is gone: the mark below which all is delivered must not stall.
             if reply.seq is not None:
@@ -73,15 +81,15 @@ class Gateway:
     async def _predict(self, exchange: Exchange, route: Route) -> Reply:
         """Admit, predict, settle, reply. Only an answered call is charged."""
         request = exchange.request
-        caller = exchange.caller = await self._snapshot.authenticate(request)
-        caller.check_scope("predict")
-        version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
-        terms = exchange.terms = version.terms_now()  # Frozen here: the price at admission holds.
-        exchange.end_stage(b"auth")
+        caller = await self._authenticate(exchange)
         self._admit(caller, exchange)
         try:
+            version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
+            exchange.end_stage(b"auth")
             self._meter.check_open()  # A call that cannot be recorded is refused before it runs.
-            body = await request.read_body(self._settings.max_body_bytes)
+            body = await self._read_body(exchange)
+            caller = await self._authenticate(exchange)  # The body took its time: the key may be revoked since.
+            terms = exchange.terms = version.terms_now()  # Frozen here: the price at admission holds.
             reply = await self._claims.run_once(
                 caller, request, body, lambda claim: self._run(Admitted(exchange, caller, version, terms, claim), body)
             )
@@ -109,19 +117,27 @@ class Gateway:
 
     async def _estimate(self, exchange: Exchange, route: Route) -> Reply:
         """Tell a body's units and highest cost. Nothing is run, held or charged."""
-        request = exchange.request
-        caller = exchange.caller = await self._snapshot.authenticate(request)
-        caller.check_scope("predict")
-        version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
-        terms = exchange.terms = version.terms_now()
+        caller = await self._authenticate(exchange)
         self._admit(caller, exchange)
         try:
-            call = native.parse(await request.read_body(self._settings.max_body_bytes), version, terms, limits=self._settings)
+            version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
+            terms = exchange.terms = version.terms_now()
+            call = native.parse(await self._read_body(exchange), version, terms, limits=self._settings)
         finally:
             self._in_flight.leave(caller.tenant)
         highest = highest_charge(terms, call.units) if caller.livemode else Nanos(0)
         usage = native.usage_fields(terms, units=call.units, charge_nanos=highest, livemode=caller.livemode)
         return answer(native.render_estimate(version=version, usage=usage), exchange.rate_headers())
+
+    async def _authenticate(self, exchange: Exchange) -> Caller:
+        """Return who calls, as of now, if they may call models at all."""
+        caller = exchange.caller = await self._snapshot.authenticate(exchange.request)
+        caller.check_scope("predict")
+        return caller
+
+    async def _read_body(self, exchange: Exchange) -> bytes:
+        """Read the request's body, within the site's size and time."""
+        return await exchange.request.read_body(self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s)
 
     def _admit(self, caller: Caller, exchange: Exchange) -> None:
         """Count the call against the rates, and against the calls in flight until `_in_flight.leave`."""

@@ -1,6 +1,8 @@
 """The request log: answered calls in the commit that settles them, refused ones when there is time."""
 
 import logging
+import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -18,9 +20,10 @@ from marketplace.models import ApiKey, Organization
 
 log = logging.getLogger(__name__)
 
-# Refusals waiting to be logged. Past this they are only counted: a flood of bad calls must
-# not fill the database.
+# Refusals waiting to be logged, and logged per key and minute. Past these they are only counted:
+# a flood of bad calls must not fill the database.
 _MAX_WAITING: Final = 200
+_MAX_REFUSALS_PER_MINUTE: Final = 20
 # Characters of an organization's first reply that its "first call" page shows.
 _MAX_REPLY: Final = 4000
 _COLUMNS: Final = (
@@ -115,6 +118,8 @@ class RequestRecorder:
         self._meter = meter
         self._waiting = 0
         self.dropped = 0  # Refusals that were not logged.
+        self._minute = 0
+        self._refusals: Counter[str] = Counter()  # Of this minute, by key.
         self._used: dict[UUID, datetime] = {}
 
     def answered(self, exchange: Exchange, *, charge_nanos: int, inferred: Inferred, body: bytes) -> tuple[WriteRequests, RequestRecord]:
@@ -139,11 +144,19 @@ class RequestRecorder:
         """Log a refused call of a known caller when there is time. Unknown callers have no log."""
         if exchange.caller is None:
             return
-        if self._waiting >= _MAX_WAITING or not self._meter.is_open():
+        if self._waiting >= _MAX_WAITING or not self._meter.is_open() or not self._may_log(exchange.caller.digest):
             self.dropped += 1
             return
         self._waiting += 1
         self._meter.submit(REQUESTS, self._record(exchange, status=status, code=code)).add_done_callback(self._written)
+
+    def _may_log(self, key: str) -> bool:
+        """Count one refusal against its key's minute."""
+        minute = int(time.monotonic() / 60)
+        if minute != self._minute:
+            self._minute, self._refusals = minute, Counter()
+        self._refusals[key] += 1
+        return self._refusals[key] <= _MAX_REFUSALS_PER_MINUTE
 
     def _written(self, future: Any) -> None:
         self._waiting -= 1

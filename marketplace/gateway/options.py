@@ -17,6 +17,7 @@ class GatewaySettings:
     """The site's limits, handed in once at the start."""
 
     max_body_bytes: int
+    body_timeout_s: float
     max_rows: int
     max_characters: int
     default_timeout_ms: int

@@ -1,7 +1,9 @@
 """Which paths are the gateway's, and what they name."""
 
+import re
 from typing import Final, NamedTuple
 
+_NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
 ACTIONS: Final = frozenset({"predict", "estimate"})
 PREFIX: Final = "/v1/models/"  # Every POST below it is the gateway's.
 
@@ -23,6 +25,9 @@ def find_route(path: str) -> Route | None:
         return None
     owner, named, action = parts
     name, at, number = named.partition("@")
-    if not owner or not name or (at and not (number.isascii() and number.isdigit() and len(number) <= 9)):
+    # Checked before anything is looked up: what is looked up is remembered, absent or not.
+    if not _NAME.fullmatch(owner) or not _NAME.fullmatch(name):
+        return None
+    if at and not (number.isascii() and number.isdigit() and len(number) <= 9):
         return None
     return Route(action=action, model_path=f"{owner}/{name}", number=int(number) if at else None)

@@ -54,6 +54,7 @@ class GatewayService:
             recorder=self._recorder,
             settings=GatewaySettings(
                 max_body_bytes=settings.MAX_BODY_BYTES,
+                body_timeout_s=settings.BODY_TIMEOUT_MS / 1000,
                 max_rows=settings.MAX_CALL_ROWS,
                 max_characters=settings.MAX_TEXT_CHARACTERS,
                 default_timeout_ms=settings.DEFAULT_TIMEOUT_MS,

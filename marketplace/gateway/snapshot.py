@@ -12,9 +12,11 @@ from marketplace.gateway.request import Request
 from marketplace.gateway.versions import ServedModel, ServedVersion
 
 T = TypeVar("T")
+V = TypeVar("V")
 
-# Entries kept of each kind. Guessing keys fills the cache with misses, which must not grow it for ever.
+# Entries kept of each kind, and misses beside them: who guesses names pushes out guesses, not entries.
 _MAX_ENTRIES: Final = 200_000
+_MAX_MISSES: Final = 10_000
 _MAX_DIGESTS: Final = 10_000
 # Without a look at the change feed for this long nobody is let in: a key may have been revoked.
 STALE_AFTER_S: Final = 2.0
@@ -29,16 +31,18 @@ class ReadThrough(Generic[T]):
 
     def __init__(self, load: Callable[[str], Awaitable[T | None]]) -> None:
         self._load = load
-        self._entries: dict[str, T | None] = {}
+        self._entries: dict[str, T] = {}
+        self._misses: dict[str, None] = {}
         self._loading: dict[str, asyncio.Future[T | None]] = {}
         self._outdated: set[str] = set()
 
     async def get(self, name: str) -> T | None:
         """Return the entry, loading it where it is not in memory."""
-        try:
-            return self._entries[name]
-        except KeyError:
-            pass
+        entry = self._entries.get(name)
+        if entry is not None:
+            return entry
+        if name in self._misses:
+            return None
         loading = self._loading.get(name)
         if loading is None:
             loading = self._loading[name] = asyncio.ensure_future(self._load_fresh(name))
@@ -51,9 +55,10 @@ class ReadThrough(Generic[T]):
                 entry = await self._load(name)
                 if name not in self._outdated:
                     break
-            if len(self._entries) >= _MAX_ENTRIES:
-                del self._entries[next(iter(self._entries))]
-            self._entries[name] = entry
+            if entry is None:
+                _remember(self._misses, name, None, limit=_MAX_MISSES)
+            else:
+                _remember(self._entries, name, entry, limit=_MAX_ENTRIES)
             return entry
         finally:
             self._outdated.discard(name)
@@ -62,14 +67,22 @@ class ReadThrough(Generic[T]):
     def forget(self, name: str) -> None:
         """Drop one entry."""
         self._entries.pop(name, None)
+        self._misses.pop(name, None)
         if name in self._loading:
             self._outdated.add(name)
 
     def forget_where(self, is_meant: Callable[[T], bool]) -> None:
         """Drop the entries that `is_meant` chooses, and reload whatever is being loaded."""
-        for name in [name for name, entry in self._entries.items() if entry is not None and is_meant(entry)]:
+        for name in [name for name, entry in self._entries.items() if is_meant(entry)]:
             del self._entries[name]
         self._outdated.update(self._loading)
+
+
+def _remember(cache: dict[str, V], name: str, value: V, *, limit: int) -> None:
+    """Put a value into a cache; the oldest makes room."""
+    if len(cache) >= limit:
+        del cache[next(iter(cache))]
+    cache[name] = value
 
 
 class Snapshot:
@@ -121,9 +134,7 @@ class Snapshot:
         if known is None:
             check_form(secret)
             known = digest(secret)
-            if len(self._digests) >= _MAX_DIGESTS:
-                del self._digests[next(iter(self._digests))]
-            self._digests[secret] = known
+            _remember(self._digests, secret, known, limit=_MAX_DIGESTS)
         return known
 
     async def resolve(self, caller: Caller, model_path: str, number: int | None) -> ServedVersion:

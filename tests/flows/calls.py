@@ -51,6 +51,10 @@ class Caller:
         """GET a path."""
         return self._send("GET", path, None, {})
 
+    def patch(self, path: str, body: object) -> Answer:
+        """PATCH with a JSON body."""
+        return self._send("PATCH", path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
     def delete(self, path: str) -> Answer:
         """DELETE a path."""
         return self._send("DELETE", path, None, {})

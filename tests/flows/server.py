@@ -41,6 +41,7 @@ class Site:
     var_dir: Path
     supervisor: "subprocess.Popen[bytes]"
     key: str  # The demo organization's live key, with $5.00 of credit.
+    database_url: str
 
     def log_text(self) -> str:
         """Return what the site printed so far, without the one line that shows the demo key."""
@@ -48,15 +49,25 @@ class Site:
         return text.replace(self.key, "(the key, as setup shows it)", 2)
 
     @contextmanager
-    def database(self) -> Iterator[sqlite3.Connection]:
-        """Open the site's database beside it."""
-        with closing(sqlite3.connect(self.var_dir / "farebox.sqlite3", timeout=20, isolation_level=None)) as connection:
+    def database(self) -> Iterator[Any]:
+        """Open the site's database beside it: SQLite's connection or psycopg's, each statement its own transaction.
+
+        On both, `execute` takes a statement (and values for `?` on SQLite, `%s` on PostgreSQL),
+        and ids are read as hexadecimal text.
+        """
+        opened = _open_postgresql(self.database_url) if self.is_on_postgresql else _open_sqlite(self.var_dir / "farebox.sqlite3")
+        with closing(opened) as connection:
             yield connection
 
+    @property
+    def is_on_postgresql(self) -> bool:
+        """Whether its database is a server."""
+        return self.database_url.startswith("postgresql:")
+
     def query(self, sql: str, *parameters: object) -> Any:
-        """Return the first column of the first row."""
+        """Return the first column of the first row; `?` stands for a value."""
         with self.database() as database:
-            return database.execute(sql, parameters).fetchone()[0]
+            return database.execute(sql.replace("?", "%s") if self.is_on_postgresql else sql, parameters).fetchone()[0]
 
     def charged(self) -> int:
         """Return what the demo organization was charged so far, net of refunds, in nanos."""
@@ -127,6 +138,25 @@ class Site:
             time.sleep(0.1)
 
 
+def _open_sqlite(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(file, timeout=20, isolation_level=None)
+
+
+def _open_postgresql(url: str) -> Any:
+    import psycopg
+    from psycopg.types.string import TextLoader
+
+    class HexLoader(TextLoader):
+        """Reads a UUID as SQLite's column holds it."""
+
+        def load(self, data: Any) -> Any:
+            return bytes(data).decode().replace("-", "")
+
+    connection = psycopg.connect(url, autocommit=True)
+    connection.adapters.register_loader("uuid", HexLoader)
+    return connection
+
+
 def _children(pid: int) -> Mapping[int, str]:
     """Return a process's children with their command lines."""
     found = {}
@@ -143,8 +173,14 @@ def _children(pid: int) -> Mapping[int, str]:
 
 
 @contextmanager
-def start_site(*, var_dir: Path | None = None, **environment: str) -> Iterator[Site]:
-    """Set up and serve a site; stop it and remove its files at the end."""
+def start_site(*, var_dir: Path | None = None, key: str = "", **environment: str) -> Iterator[Site]:
+    """Set up and serve a site; stop it and remove its files at the end.
+
+    Args:
+        var_dir: Where, if it is to stay.
+        key: The demo organization's, where another site on the same DATABASE_URL was shown it before.
+        environment: Settings.
+    """
     folder = var_dir or Path(tempfile.mkdtemp(prefix="farebox-site-"))
     port = free_port()
     inherited = {name: value for name, value in os.environ.items() if name not in {"ARTIFACTS_DIR", "DATABASE_URL"}}
@@ -161,14 +197,18 @@ def start_site(*, var_dir: Path | None = None, **environment: str) -> Iterator[S
     with (folder / "site.log").open("wb") as log:
         supervisor = subprocess.Popen([sys.executable, "manage.py", "serve", "--setup"], cwd=ROOT, env=settings, stdout=log, stderr=log)
         try:
-            site = Site(port=port, var_dir=folder, supervisor=supervisor, key="")
+            site = Site(port=port, var_dir=folder, supervisor=supervisor, key=key, database_url=environment.get("DATABASE_URL", ""))
             site.wait_until_healthy()
-            match = re.search(r"fb_sk_live_[0-9A-Za-z]{38}", (folder / "site.log").read_text())
-            assert match, (folder / "site.log").read_text()
-            site.key = match[0]
+            site.key = key or _find_key((folder / "site.log").read_text())
             yield site
         finally:
             supervisor.terminate()
             supervisor.wait(60)
             if var_dir is None:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _find_key(printed: str) -> str:
+    match = re.search(r"fb_sk_live_[0-9A-Za-z]{38}", printed)
+    assert match, printed
+    return match[0]

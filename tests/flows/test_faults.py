@@ -2,81 +2,19 @@
 
 import contextlib
 import random
-import sqlite3
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from billing.ids import parse_public_id
-from tests.flows.calls import Answer, Caller
+from tests.flows.calls import Caller
+from tests.flows.crowd import Crowd, assert_books_fold, assert_nothing_was_lost_or_doubled, wait_until_nothing_is_held, wait_until_served
 from tests.flows.server import Site, start_site
 
 KILLS = 20
-CALLERS = 16
-
-
-@dataclass
-class Told:
-    """What clients were told, from all threads."""
-
-    answered: list[str] = field(default_factory=list)  # Request ids of 2xx answers.
-    refused: dict[str, int] = field(default_factory=dict)  # Codes of typed refusals.
-    unknown: int = 0  # Connections that ended without an answer.
-    wrong: list[str] = field(default_factory=list)
-
-
-class Crowd:
-    """Callers that keep calling until told to stop, and note what each call came to."""
-
-    def __init__(self, site: Site, *, seed: int) -> None:
-        self.told = Told()
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._call, args=(site, seed + number)) for number in range(CALLERS)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self, site: Site, seed: int) -> None:
-        words = random.Random(seed)
-        caller = Caller(site.port, site.key)
-        while not self._stop.is_set():
-            text = " ".join(["good"] * words.randint(1, 60))
-            try:
-                answer = caller.predict({"input_data": text})
-            except OSError:
-                self._note(None)
-                time.sleep(0.05)
-            except Exception as error:  # noqa: BLE001 (http.client's many ways to say that the server is gone)
-                self._note(None, error)
-                time.sleep(0.05)
-            else:
-                self._note(answer)
-
-    def _note(self, answer: Answer | None, _: Exception | None = None) -> None:
-        with self._lock:
-            if answer is None:
-                self.told.unknown += 1
-            elif answer.status == 200:
-                self.told.answered.append(answer.json()["id"])
-            elif answer.status in {503, 504} and answer.code:
-                self.told.refused[answer.code] = self.told.refused.get(answer.code, 0) + 1
-            else:
-                self.told.wrong.append(f"{answer.status} {answer.body[:200]!r}")
 
 
 @pytest.fixture
@@ -105,13 +43,7 @@ def test_kill_9_at_20_random_instants_loses_and_doubles_nothing(own_site: Site) 
     assert len(told.answered) > 100
     with site.database() as database:
         wait_until_nothing_is_held(database, timeout_s=60)
-        ids = [parse_public_id("req", text) for text in told.answered]
-        answered = {identity.hex for identity in ids if identity}
-        events = {row[0] for row in database.execute("SELECT id FROM billing_usageevent")}
-        refunded = {row[0] for row in database.execute("SELECT event_id FROM billing_usagerefund")}
-        assert len(answered) == len(told.answered)  # No id was given twice.
-        assert answered <= events, "an answered call has no usage event"
-        assert events - refunded <= answered, "a call was charged, neither answered nor refunded"
+        assert_nothing_was_lost_or_doubled(database, told.answered)
         assert_books_fold(database)
 
 
@@ -205,28 +137,3 @@ def fill(ballast: Path) -> None:
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"\0" * 65536)
-
-
-def wait_until_served(caller: Caller, *, timeout_s: float = 10) -> None:
-    """Wait until a call is answered again."""
-    deadline = time.monotonic() + timeout_s
-    while caller.predict().status != 200:
-        assert time.monotonic() < deadline, "the site did not recover by itself"
-        time.sleep(0.2)
-
-
-def wait_until_nothing_is_held(database: sqlite3.Connection, *, timeout_s: float) -> None:
-    """Wait until no budget has money out on lease."""
-    deadline = time.monotonic() + timeout_s
-    while database.execute("SELECT COALESCE(SUM(leased_nanos), 0) FROM billing_budget").fetchone()[0]:
-        assert time.monotonic() < deadline, "money is still held"
-        time.sleep(0.5)
-
-
-def assert_books_fold(database: sqlite3.Connection) -> None:
-    """Balances are the fold of their entries: events less refunds = spent = rollups."""
-    events = database.execute("SELECT COALESCE(SUM(charge_nanos), 0) FROM billing_usageevent").fetchone()[0]
-    refunds = database.execute("SELECT COALESCE(SUM(charge_nanos), 0) FROM billing_usagerefund").fetchone()[0]
-    rollups = database.execute("SELECT COALESCE(SUM(charge_nanos - refunded_nanos), 0) FROM billing_usagerollup").fetchone()[0]
-    spent = database.execute("SELECT COALESCE(SUM(spent_nanos), 0) FROM billing_budget WHERE subject = 'account'").fetchone()[0]
-    assert events - refunds == rollups == spent
