@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
-from django.db import DatabaseError, Error, connection, transaction
+from django.db import Error, connection, transaction
 
 from billing import recovery
-from billing.errors import ProcessFenced, StorageUnavailable
+from billing.errors import CommitInDoubt, ProcessFenced, StorageUnavailable
 from billing.groups import Outcome, Unit, UnitFailed, Write, WriteKind, pass_on, wake_callers, write_units
 from billing.processes import ProcessIdentity
 from billing.storage import find_shortage, is_deadlock, is_unavailable, unavailable
@@ -196,6 +196,10 @@ class GroupCommitter:
 
     def _transact(self, units: list[Unit], outcomes: dict[Unit, Outcome]) -> None:
         """Write all units in one transaction, or none and raise."""
+        if self._is_doubtful:
+            # The count of commits, by which a lost COMMIT is looked up, may be off by one.
+            message = "The process takes a new identity first."
+            raise StorageUnavailable(message)
         results: dict[Unit, Outcome] = {}
         is_at_commit = False
         try:
@@ -222,7 +226,7 @@ class GroupCommitter:
             try:
                 if self._identity.resolve_commit():
                     return
-            except StorageUnavailable:
+            except CommitInDoubt:
                 # What the group wrote may be there. Its callers are told no; this identity is
                 # given up, and recovery refunds whatever is found to be written.
                 self._is_doubtful = True
@@ -244,7 +248,6 @@ class GroupCommitter:
         """Show that we live, or shut the gate; open it again when the database can be written."""
         try:
             if self._is_doubtful:
-                self._connect()
                 self._renew()
             self._transact([], {})
         except StorageUnavailable as refusal:
@@ -266,10 +269,11 @@ class GroupCommitter:
     def _renew(self) -> None:
         """Give up the identity and take a new one; what the old one left is recovered as after a crash."""
         try:
+            self._connect()
             recovery.reclaim_process(self._identity.id, delivered_seq=self._delivered())
             identity = ProcessIdentity()
             identity.register(delivered_seq=self._delivered())
-        except DatabaseError as error:
+        except Error as error:
             connection.close()
             raise unavailable(error) from error
         log.warning("The process %s goes on as %s.", self._identity.id, identity.id)
@@ -281,7 +285,7 @@ class GroupCommitter:
         self.refusal = StorageUnavailable("The site is stopping.")
         try:
             recovery.reclaim_process(self._identity.id, delivered_seq=self._delivered(), is_closing=True)
-        except DatabaseError:
+        except Error:
             log.exception("The process's row could not be closed; a sweep will reclaim it.")
         connection.close()
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import ClassVar
+from uuid import UUID
 
 
 class BillingError(Exception):
@@ -59,6 +60,14 @@ class StorageUnavailable(BillingError):
 
 class ProcessFenced(StorageUnavailable):
     """This process was taken for dead and its leases were given back, so it may not charge for the call."""
+
+
+class CommitInDoubt(StorageUnavailable):
+    """Whether the write happened cannot be known now. If it did, its charges are refunded before this process writes again."""
+
+    def __init__(self, *, process_id: UUID) -> None:
+        super().__init__(f"Whether the last commit of the process {process_id} happened cannot be read.")
+        self.process_id = process_id  # Under which identity it was written.
 
 
 class CreditPoolEmpty(BillingError):

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from billing import pricing
 from billing.committer import GroupCommitter
-from billing.errors import StorageUnavailable
+from billing.errors import CommitInDoubt, StorageUnavailable
 from billing.groups import Outcome, Write, WriteKind
 from billing.leases import TICK_S, BudgetSpec, Hold, LeaseBook
 from billing.lending import GiveLeases, TakeLeasesBack
@@ -60,6 +60,7 @@ class Meter:
     def __init__(self) -> None:
         self._delivered = DeliveryMark()
         self._last_seq = 0
+        self._in_doubt: list[int] = []  # Calls that were refused, and may be charged all the same.
         self._committer = committer = GroupCommitter(delivered=lambda: self._delivered.mark, renewed=self._renewed)
         self._settlements: Final = WriteSettlements(committer.writing_as)
         self._refunds: Final = WriteRefunds()
@@ -136,6 +137,7 @@ class Meter:
 
         Raises:
             StorageUnavailable: nothing was written, the hold is released.
+            CommitInDoubt: what was written, if anything, is refunded as soon as the database is back.
             ProcessFenced: this process was taken for dead since the hold was made. Nothing was written.
             Exception: what a kind in `together` refused with. Nothing was written.
             ValueError: the charge is above the hold, or the hold has ended. Nothing was written.
@@ -155,9 +157,9 @@ class Meter:
             await self._committer.submit_together([(self._settlements, settlement), *together], orphaned=orphaned)
         except asyncio.CancelledError:
             raise  # `orphaned` ends the hold when it is known what was written.
-        except BaseException:
+        except BaseException as error:
             hold.end_settling(charge_nanos=0)
-            self._delivered.add(seq)  # There is no event, so nothing to deliver: the mark may pass.
+            self._end_failed(seq, error)
             raise
         hold.end_settling(charge_nanos=charge)
         currency = usage.terms.currency if usage.terms is not None else None
@@ -196,11 +198,18 @@ class Meter:
             budget_ids=hold.budget_ids,
         )
 
+    def _end_failed(self, seq: int, error: BaseException) -> None:
+        """Let the mark pass a call that left no event; one that may have left one waits for the renewal, which refunds it."""
+        if isinstance(error, CommitInDoubt) and error.process_id == self._committer.process_id:
+            self._in_doubt.append(seq)
+        else:  # The renewal may have come first: then what was written is refunded by now.
+            self._delivered.add(seq)
+
     def _end_orphan(self, hold: Hold, settlement: Settlement, outcome: Outcome) -> None:
         """End the hold of a call whose caller went away while it was being charged."""
         if isinstance(outcome, Exception):
             hold.end_settling(charge_nanos=0)
-            self._delivered.add(settlement.seq)
+            self._end_failed(settlement.seq, outcome)
             return
         hold.end_settling(charge_nanos=settlement.charge_nanos)
         if settlement.replayable:
@@ -220,6 +229,9 @@ class Meter:
     def _renewed(self, process_id: UUID) -> None:
         log.warning("Leases are taken anew as process %s.", process_id)
         self._leases.forget_all()
+        in_doubt, self._in_doubt = self._in_doubt, []
+        for seq in in_doubt:  # Refunded by now, if they were charged at all.
+            self._delivered.add(seq)
 
     async def _tick(self) -> None:
         while True:

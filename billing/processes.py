@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import Error, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
-from billing.errors import ProcessFenced, StorageUnavailable
+from billing.errors import CommitInDoubt, ProcessFenced
 from billing.ids import uuid7
 from billing.sql import database_now, execute, uuid_value
 
@@ -64,7 +64,7 @@ class ProcessIdentity:
         only when it is through, one way or the other.
 
         Raises:
-            StorageUnavailable: the database did not answer in time; nobody knows.
+            CommitInDoubt: the database did not answer in time; nobody knows.
         """
         deadline = time.monotonic() + _RESOLVE_S
         lock = "FOR UPDATE" if connection.vendor == "postgresql" else ""
@@ -76,8 +76,7 @@ class ProcessIdentity:
                     row = cursor.fetchone()
             except Error as error:
                 if time.monotonic() >= deadline:
-                    message = "Whether the last commit happened cannot be read."
-                    raise StorageUnavailable(message) from error
+                    raise CommitInDoubt(process_id=self.id) from error
                 time.sleep(0.1)
             else:
                 return row is not None and row[0] == self._commit_seq + 1

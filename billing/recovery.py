@@ -4,7 +4,7 @@ import logging
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import DatabaseError, connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models.functions import Now
 
 from billing.models import GatewayProcess, Lease, UsageEvent
@@ -25,7 +25,7 @@ def reclaim_dead_processes(*, dead_after_s: float = 10.0) -> int:
     for process_id in dead.values_list("pk", flat=True):
         try:
             reclaimed += reclaim_process(process_id, dead_after_s=dead_after_s)
-        except DatabaseError as error:  # The next sweep tries again; the others need not wait for it.
+        except Error as error:  # The next sweep tries again; the others need not wait for it.
             log.warning("The process %s could not be reclaimed: %s", process_id, error)
     return reclaimed
 

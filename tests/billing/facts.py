@@ -1,12 +1,15 @@
 """What billing's tests share: usage as a gateway reports it, settled with or without a running meter."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import connections
+import pytest
+from django.db import OperationalError, connections
 
 from billing.ids import uuid7
 from billing.leases import BudgetSpec
@@ -93,6 +96,14 @@ async def in_thread(read: Callable[[], T]) -> T:
     return await asyncio.to_thread(run)
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for something to become so."""
+    deadline = time.monotonic() + 8
+    while not is_so():
+        assert time.monotonic() < deadline, "It did not come to be."
+        await asyncio.sleep(0.02)
+
+
 class Recorder:
     """A process that settles calls at once, in the test's own transaction: for tests of what comes after."""
 
@@ -143,3 +154,24 @@ class Recorder:
         Lease.objects.filter(pk=lease.pk).update(amount_nanos=lease.amount_nanos + amount_nanos)
         self.budget.refresh_from_db()
         Budget.objects.filter(pk=self.budget.pk).update(leased_nanos=self.budget.leased_nanos + amount_nanos)
+
+
+def lose_next_commit(monkeypatch: pytest.MonkeyPatch, *, after_it_happened: bool) -> None:
+    """Have the commit thread's next COMMIT fail as if the connection had broken, before or after it took effect."""
+    wrapper: Any = type(connections["default"])
+    original = wrapper._commit
+    lost: list[bool] = []
+
+    def commit(self: Any) -> None:
+        if threading.current_thread().name != "commit" or lost:
+            original(self)
+            return
+        lost.append(True)
+        if after_it_happened:
+            original(self)
+        else:
+            self.connection.rollback()
+        message = "server closed the connection unexpectedly"
+        raise OperationalError(message)
+
+    monkeypatch.setattr(wrapper, "_commit", commit)

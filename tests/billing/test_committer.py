@@ -10,15 +10,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import IntegrityError, OperationalError, connection, connections
+from django.db import IntegrityError, OperationalError, connection
 from django.utils import timezone
 
 from billing import storage
 from billing.committer import GroupCommitter
-from billing.errors import ProcessFenced, StorageUnavailable
+from billing.errors import CommitInDoubt, ProcessFenced, StorageUnavailable
 from billing.models import CreditPool, GatewayProcess, LedgerAccount
 from billing.processes import ProcessIdentity
-from tests.billing.facts import in_thread
+from tests.billing.facts import in_thread, lose_next_commit, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -185,7 +185,7 @@ def test_a_locked_database_refuses_in_time_and_recovers_by_itself() -> None:
             assert time.monotonic() - started < 5
             assert refused.value.code == "storage_unavailable"
             assert committer.refusal is not None
-        await _until(lambda: committer.refusal is None)
+        await until(lambda: committer.refusal is None)
         await committer.submit(kind, "after")
 
     run(body)
@@ -198,9 +198,9 @@ def test_a_nearly_full_disk_shuts_the_gate_until_there_is_room(monkeypatch: pyte
     async def body(committer: GroupCommitter) -> None:
         assert committer.refusal is None
         monkeypatch.setattr(storage, "MIN_FREE_BYTES", 2**62)
-        await _until(lambda: committer.refusal is not None)
+        await until(lambda: committer.refusal is not None)
         monkeypatch.setattr(storage, "MIN_FREE_BYTES", 0)
-        await _until(lambda: committer.refusal is None)
+        await until(lambda: committer.refusal is None)
 
     run(body)
 
@@ -214,7 +214,7 @@ def test_a_reclaimed_process_writes_nothing_more_and_goes_on_under_a_new_id() ->
         await in_thread(lambda: GatewayProcess.objects.filter(pk=first_id).update(reclaimed_at=timezone.now()))
         with pytest.raises(ProcessFenced):
             await committer.submit(kind, "during")
-        await _until(lambda: committer.refusal is None)
+        await until(lambda: committer.refusal is None)
         assert committer.process_id != first_id
         assert renewed == [committer.process_id]
         await committer.submit(kind, "after")
@@ -233,7 +233,7 @@ def test_a_commit_whose_answer_is_lost_is_looked_up(monkeypatch: pytest.MonkeyPa
         lose_next_commit(monkeypatch, after_it_happened=happened)
         outcome = (await asyncio.gather(committer.submit(kind, "doubtful"), return_exceptions=True))[0]
         assert outcome == "doubtful" if happened else isinstance(outcome, StorageUnavailable)
-        await _until(lambda: committer.refusal is None)
+        await until(lambda: committer.refusal is None)
         await committer.submit(kind, "after")
 
     run(body)
@@ -247,15 +247,17 @@ def test_a_commit_that_cannot_be_looked_up_gives_up_the_identity(monkeypatch: py
 
     def fail(self: ProcessIdentity) -> bool:
         looked_up.append(1)
-        raise StorageUnavailable
+        raise CommitInDoubt(process_id=self.id)
 
     async def body(committer: GroupCommitter) -> None:
         first_id = committer.process_id
         monkeypatch.setattr(ProcessIdentity, "resolve_commit", fail)
         lose_next_commit(monkeypatch, after_it_happened=True)
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(CommitInDoubt):
             await committer.submit(kind, "doubtful")
-        await _until(lambda: committer.process_id != first_id)
+        with pytest.raises(StorageUnavailable, match="a new identity first"):
+            await committer.submit(kind, "too early")
+        await until(lambda: committer.process_id != first_id)
         row = await in_thread(lambda: GatewayProcess.objects.get(pk=first_id))
         assert row.reclaimed_at is not None
 
@@ -303,7 +305,7 @@ def test_a_connection_that_the_server_ends_costs_a_refusal_and_no_more() -> None
             await in_thread(end_others)
             outcomes = await asyncio.gather(*(committer.submit(kind, f"{number}.{n}") for n in range(10)), return_exceptions=True)
             assert all(isinstance(outcome, str | StorageUnavailable) for outcome in outcomes)
-            await _until(lambda: committer.refusal is None)
+            await until(lambda: committer.refusal is None)
             written = await in_thread(names)
             assert {outcome for outcome in outcomes if isinstance(outcome, str)} == {n for n in written if n.startswith(f"{number}.")}
 
@@ -370,31 +372,3 @@ def test_a_kind_that_breaks_its_contract_fails_its_callers_and_not_the_thread() 
         assert await committer.submit(kind, "fine") == "fine"
 
     run(body)
-
-
-async def _until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 8
-    while not is_so():
-        assert time.monotonic() < deadline, "It did not come to be."
-        await asyncio.sleep(0.02)
-
-
-def lose_next_commit(monkeypatch: pytest.MonkeyPatch, *, after_it_happened: bool) -> None:
-    """Have the commit thread's next COMMIT fail as if the connection had broken, before or after it took effect."""
-    wrapper: Any = type(connections["default"])
-    original = wrapper._commit
-    lost: list[bool] = []
-
-    def commit(self: Any) -> None:
-        if threading.current_thread().name != "commit" or lost:
-            original(self)
-            return
-        lost.append(True)
-        if after_it_happened:
-            original(self)
-        else:
-            self.connection.rollback()
-        message = "server closed the connection unexpectedly"
-        raise OperationalError(message)
-
-    monkeypatch.setattr(wrapper, "_commit", commit)

@@ -17,14 +17,15 @@ from django.db import connection, connections
 from django.db.models import F
 
 from billing.books import check_books
-from billing.errors import StorageUnavailable
+from billing.errors import CommitInDoubt, StorageUnavailable
 from billing.ids import parse_public_id
 from billing.ledger import balance
 from billing.metering import Meter
 from billing.models import Account, Budget, GatewayProcess, Lease, Price, UsageEvent, UsageRefund, UsageRollup
+from billing.processes import ProcessIdentity
 from billing.recovery import reclaim_dead_processes, reclaim_process
 from billing.refunding import refund_event
-from tests.billing.facts import Recorder, call, in_thread, usage_of, whole_account, with_meter
+from tests.billing.facts import Recorder, call, in_thread, lose_next_commit, until, usage_of, whole_account, with_meter
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -150,6 +151,34 @@ def test_a_hold_from_before_the_renewal_cannot_be_settled_after_it(account: Acco
 
     assert not UsageEvent.objects.exists()
     assert (balance(account).spent, balance(account).held) == (0, 0)
+    assert check_books() == []
+
+
+def test_a_call_whose_commit_cannot_be_looked_up_is_refused_and_refunded(
+    account: Account, price: Price, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: ProcessIdentity) -> bool:
+        raise CommitInDoubt(process_id=self.id)
+
+    usages = [usage_of(account, price) for _ in range(3)]
+
+    async def body(meter: Meter) -> None:
+        await call(meter, [whole_account(account)], usages[0])
+        first_id = meter.process_id
+        monkeypatch.setattr(ProcessIdentity, "resolve_commit", fail)
+        lose_next_commit(monkeypatch, after_it_happened=True)
+        with pytest.raises(CommitInDoubt):
+            await call(meter, [whole_account(account)], usages[1])
+        await until(lambda: meter.process_id != first_id and meter.is_open())
+        await call(meter, [whole_account(account)], usages[2])
+
+    with_meter(body)
+
+    assert set(UsageEvent.objects.values_list("pk", flat=True)) == {usage.event_id for usage in usages}
+    assert UsageRefund.objects.get().event_id == usages[1].event_id
+    # What came later was delivered, and is known to be: the call in doubt does not hold the mark back for ever.
+    assert GatewayProcess.objects.latest("started_at").delivered_seq == 3
+    assert balance(account).spent == 4_000
     assert check_books() == []
 
 
