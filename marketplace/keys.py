@@ -17,7 +17,7 @@ from marketplace import audit
 from marketplace.changes import key_changed
 from marketplace.credentials import check_form, digest, mint_secret
 from marketplace.errors import KeyExpiryInPast, KeyLimitReached, KeyNotLive, KeySettingInvalid, KeyUnknown, ScopeMissing
-from marketplace.models import ApiKey, Organization, User
+from marketplace.models import ApiKey, CatalogueModel, Organization, User
 
 PLAYGROUND_MINUTES = 60
 ROTATION_GRACES = {"0": timedelta(0), "1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
@@ -175,16 +175,20 @@ def issue_key(*, organization: Organization, name: str, settings: KeySettings, b
     return key, secret
 
 
-def issue_playground_key(*, organization: Organization, livemode: bool, rate_per_minute: int, by: User | None) -> tuple[ApiKey, str]:
+def issue_playground_key(
+    *, organization: Organization, model: CatalogueModel, livemode: bool, rate_per_minute: int, by: User | None
+) -> tuple[ApiKey, str]:
     """Create the short-lived key with which a page's playground makes real calls.
 
-    It can only predict, expires within the hour and is not counted among the organization's
-    keys. A test one (`livemode=False`) is free.
+    It can only call the one model: a stranger holds a key of the model's owner, whose private
+    models it must not reach. It expires within the hour and is not counted among the
+    organization's keys. A test one (`livemode=False`) is free.
     """
     settings = KeySettings(
         kind=ApiKey.Kind.RESTRICTED,
         livemode=livemode,
         scopes=("predict",),
+        allowed_models=(model.path,),
         rate_per_minute=rate_per_minute,
         expires_at=timezone.now() + timedelta(minutes=PLAYGROUND_MINUTES),
     )

@@ -5,6 +5,7 @@ from typing import Final
 
 from django.conf import settings
 from django.core.cache import cache
+from django.db.models import Q
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -29,7 +30,8 @@ _TRIES_PER_ADDRESS: Final = 10
 _TRIES_IN_ALL: Final = 200
 _TRY_RATE: Final = 6
 _MEMBER_RATE: Final = 60
-_SESSION: Final = "playground_key"
+# Session entry: the keys of this session, by their model's path.
+_SESSION: Final = "playground_keys"
 
 
 def find_try_model() -> CatalogueModel | None:
@@ -38,33 +40,43 @@ def find_try_model() -> CatalogueModel | None:
     return CatalogueModel.objects.select_related("owner").filter(owner__slug=owner, name=name, public=True).first()
 
 
+def _find_model(path: str, *, organization: Organization | None) -> CatalogueModel | None:
+    """Return the model that a page's playground is for: a stranger's can only be the landing page's."""
+    if organization is None:
+        model = find_try_model()
+        return model if model and model.path == path else None
+    owner, _slash, name = path.partition("/")
+    visible = CatalogueModel.objects.filter(Q(public=True) | Q(owner=organization))
+    return visible.select_related("owner").filter(owner__slug=owner, name=name).first()
+
+
 @require_POST
 def give_key(request: HttpRequest) -> JsonResponse:
-    """Answer with this session's playground key: a stranger's is a free test key, a member's is metered."""
+    """Answer with this session's key for one model: a stranger's is a free test key, a member's is metered."""
     organization = find_organization(request)
+    model = _find_model(request.POST.get("model", ""), organization=organization)
+    if model is None:
+        return JsonResponse({"detail": _("There is no such model to try.")}, status=404)
     owner = str(organization.pk) if organization else ""
-    kept = request.session.get(_SESSION)
-    if kept and kept["owner"] == owner and _is_fresh(kept["expires_at"]):
-        return _reply(kept)
+    kept = {path: entry for path, entry in request.session.get(_SESSION, {}).items() if entry["owner"] == owner and _is_fresh(entry)}
+    if model.path in kept:
+        return _reply(kept[model.path])
     if organization:
         user = request.user
         assert isinstance(user, User)
-        key, secret = issue_playground_key(organization=organization, livemode=True, rate_per_minute=_MEMBER_RATE, by=user)
+        key, secret = issue_playground_key(organization=organization, model=model, livemode=True, rate_per_minute=_MEMBER_RATE, by=user)
+    elif _may_try(request, model.owner):
+        key, secret = issue_playground_key(organization=model.owner, model=model, livemode=False, rate_per_minute=_TRY_RATE, by=None)
     else:
-        model = find_try_model()
-        if model is None:
-            return JsonResponse({"detail": _("This site has no model to try yet.")}, status=404)
-        if not _may_try(request, model.owner):
-            return JsonResponse({"detail": _("That is enough for one hour. Sign up to go on: it is free.")}, status=429)
-        key, secret = issue_playground_key(organization=model.owner, livemode=False, rate_per_minute=_TRY_RATE, by=None)
+        return JsonResponse({"detail": _("That is enough for one hour. Sign up to go on: it is free.")}, status=429)
     expires_at = key.expires_at or timezone.now() + timedelta(minutes=PLAYGROUND_MINUTES)
-    kept = {"owner": owner, "key": secret, "expires_at": expires_at.isoformat()}
+    kept[model.path] = {"owner": owner, "key": secret, "expires_at": expires_at.isoformat()}
     request.session[_SESSION] = kept
-    return _reply(kept)
+    return _reply(kept[model.path])
 
 
-def _is_fresh(expires_at: str) -> bool:
-    moment = parse_datetime(expires_at)
+def _is_fresh(kept: dict[str, str]) -> bool:
+    moment = parse_datetime(kept["expires_at"])
     return moment is not None and moment > timezone.now() + timedelta(minutes=2)
 
 

@@ -11,6 +11,7 @@ async function obtainKey() {
   const reply = await fetch(form.dataset.keyUrl, {
     method: "POST",
     headers: { "X-CSRFToken": form.querySelector("[name=csrfmiddlewaretoken]").value },
+    body: new URLSearchParams({ model: form.dataset.model }),
   });
   const body = await reply.json();
   if (!reply.ok) throw new Error(body.detail);
