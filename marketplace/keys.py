@@ -131,6 +131,17 @@ def _check_delegation(settings: KeySettings, *, by: User | ApiKey | str) -> None
 
 
 def _delegation_gaps(settings: KeySettings, *, own: KeySettings) -> Iterator[str]:
+    yield from _right_gaps(settings, own=own)
+    if own.expires_at and not (settings.expires_at and settings.expires_at <= own.expires_at):
+        yield "This API key expires, so the keys it makes must expire no later."
+    if own.rate_per_minute and not (settings.rate_per_minute and settings.rate_per_minute <= own.rate_per_minute):
+        yield "This API key has a rate limit, so the keys it makes need one no higher."
+    # Each key has a cap of its own: ten keys made by a capped one could spend ten times its cap.
+    if own.monthly_cap_nanos is not None and settings.livemode and "predict" in settings.rights:
+        yield "This API key has a monthly cap, so it cannot make keys that spend."
+
+
+def _right_gaps(settings: KeySettings, *, own: KeySettings) -> Iterator[str]:
     if settings.livemode and not own.livemode:
         yield "A test key cannot make live keys."
     for scope in sorted(settings.rights - own.rights):
@@ -139,13 +150,6 @@ def _delegation_gaps(settings: KeySettings, *, own: KeySettings) -> Iterator[str
         yield "This API key can only hand on the models on its own list."
     if own.allowed_cidrs and not (settings.allowed_cidrs and all(_is_within(cidr, own.allowed_cidrs) for cidr in settings.allowed_cidrs)):
         yield "This API key can only hand on the networks on its own list."
-    if own.expires_at and not (settings.expires_at and settings.expires_at <= own.expires_at):
-        yield "This API key expires, so the keys it makes must expire no later."
-    if own.rate_per_minute and not (settings.rate_per_minute and settings.rate_per_minute <= own.rate_per_minute):
-        yield "This API key has a rate limit, so the keys it makes need one no higher."
-    # Each key has a cap of its own: ten keys made by a capped one could spend ten times its cap.
-    if own.monthly_cap_nanos is not None and settings.livemode and "predict" in settings.rights:
-        yield "This API key has a monthly cap, so it cannot make keys that spend."
 
 
 def _is_within(cidr: str, networks: Sequence[str]) -> bool:
@@ -166,13 +170,21 @@ def issue_key(*, organization: Organization, name: str, settings: KeySettings, b
     """
     _check_settings(settings)
     _check_delegation(settings, by=by)
-    organization = Organization.objects.select_for_update().get(pk=organization.pk)  # One issue at a time.
-    limit = site.MAX_KEYS
-    if organization.keys.live().issued().count() >= limit:
-        raise KeyLimitReached(limit=limit)
+    _check_room(organization)
     key, secret = _create(organization, name=name, settings=settings, by=by)
     audit.record(organization, action="key.issued", target=key, by=by, details={"name": name, "livemode": settings.livemode})
     return key, secret
+
+
+def _check_room(organization: Organization) -> None:
+    """Refuse one more live key than an organization may hold. One at a time: two at once would both find room.
+
+    Raises:
+        KeyLimitReached: it holds as many as it may.
+    """
+    Organization.objects.select_for_update().get(pk=organization.pk)
+    if organization.keys.live().issued().count() >= site.MAX_KEYS:
+        raise KeyLimitReached(limit=site.MAX_KEYS)
 
 
 def issue_playground_key(
@@ -233,6 +245,7 @@ def rotate_key(key: ApiKey, *, grace: timedelta, by: User | ApiKey | str) -> tup
 
     Raises:
         KeyNotLive: the key was revoked or has expired; nothing was made.
+        KeyLimitReached: with a grace both are live, and the organization may hold no more; nothing was made.
         ScopeMissing: `by` is a key that has fewer rights than the one it would learn.
     """
     key = ApiKey.objects.select_for_update().get(pk=key.pk)
@@ -241,6 +254,8 @@ def rotate_key(key: ApiKey, *, grace: timedelta, by: User | ApiKey | str) -> tup
         raise KeyNotLive
     settings = settings_of(key)
     _check_delegation(settings, by=by)
+    if grace:
+        _check_room(key.organization)
     fresh, secret = _create(key.organization, name=key.name, settings=settings, by=by, cap_id=key.cap_id)
     if grace:
         key.expires_at = min(now + grace, key.expires_at or now + grace)
@@ -285,14 +300,14 @@ def set_monthly_cap(key: ApiKey, *, cap_nanos: int | None, by: User | ApiKey | s
     """Set or lift what a key may spend in a UTC month. Lowering it below what was spent stops the key.
 
     Raises:
-        ScopeMissing: `by` is a capped key, which may lower caps but not raise or lift one.
+        ScopeMissing: `by` is a key that may lower this cap but not raise or lift it: it is capped
+            itself, or lacks a right of the key that could then spend more. Nothing was changed.
     """
-    before = key.monthly_cap_nanos
-    if isinstance(by, ApiKey) and by.monthly_cap_nanos is not None:
-        is_lower = cap_nanos is not None and (before is None or cap_nanos <= before)
-        if not is_lower:
-            message = "This API key has a monthly cap itself, so it may only lower caps."
-            raise ScopeMissing(message)
+    # As it is now: what the caller read may have been lowered since, and lowering would raise it.
+    before = ApiKey.objects.select_for_update().get(pk=key.pk).monthly_cap_nanos
+    is_raise = before is not None and (cap_nanos is None or cap_nanos > before)
+    if is_raise and isinstance(by, ApiKey):
+        _check_may_raise(key, by=by)
     key.monthly_cap_nanos = cap_nanos
     # A rotated key and the one before it, in its days of grace, spend from one budget: one cap.
     sharing = ApiKey.objects.filter(cap_id=key.cap_id)
@@ -300,6 +315,20 @@ def set_monthly_cap(key: ApiKey, *, cap_nanos: int | None, by: User | ApiKey | s
     for other in sharing:
         key_changed(other)
     audit.record(key.organization, action="key.cap_set", target=key, by=by, details={"from_nanos": before, "to_nanos": cap_nanos})
+
+
+def _check_may_raise(key: ApiKey, *, by: ApiKey) -> None:
+    """Refuse to let a key spend more on the word of one that could not spend as it does.
+
+    Raises:
+        ScopeMissing: saying why.
+    """
+    if by.monthly_cap_nanos is not None:
+        message = "This API key has a monthly cap itself, so it may only lower caps."
+        raise ScopeMissing(message)
+    if any(_right_gaps(settings_of(key), own=settings_of(by))):
+        message = "This API key has fewer rights than the other, so it may only lower its cap."
+        raise ScopeMissing(message)
 
 
 @transaction.atomic

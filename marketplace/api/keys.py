@@ -187,7 +187,7 @@ class KeyRotation(Endpoint):
         takes=RotateForm,
         answers=FreshKeyView,
         status=201,
-        refusals=["not_found", "request_malformed", "key_not_live", "body_too_large"],
+        refusals=["not_found", "request_malformed", "key_not_live", "key_limit_reached", "body_too_large"],
     )
     def post(self, request: Request, key_id: str) -> Response:
         """Make a key with the same settings; the old one works for `grace` longer."""

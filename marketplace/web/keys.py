@@ -141,6 +141,9 @@ def replace_key(request: MemberRequest, key_id: str) -> HttpResponse:
         return render(request, "keys/key.html", {**_key_context(request, key), "rotation_form": form}, status=422)
     try:
         fresh, secret = rotate_key(key, grace=ROTATION_GRACES[form.cleaned_data["grace"]], by=request.user)
+    except KeyLimitReached as error:
+        messages.error(request, _("You already hold %(limit)s live keys. Revoke one first.") % {"limit": error.limit})
+        return redirect("key", key_id=key_id)
     except KeyNotLive:
         messages.error(request, _("This key has ended, so it cannot be rotated."))
         return redirect("key", key_id=key_id)

@@ -7,6 +7,8 @@ import pytest
 from billing.ids import public_id
 from marketplace.api.fields import Amount
 from marketplace.credentials import digest
+from marketplace.errors import ScopeMissing
+from marketplace.keys import KeySettings, issue_key, set_monthly_cap
 from marketplace.models import ApiKey, AuditEvent, ControlChange
 
 KEYS = "/v1/keys"
@@ -159,6 +161,63 @@ def test_the_limit_on_live_keys_holds(api: Any, settings: Any) -> None:
     reply = api.post(KEYS, {"name": "One more"})
 
     assert (reply.status_code, reply.json()["code"]) == (409, "key_limit_reached")
+
+
+def test_no_number_of_rotations_with_a_grace_exceeds_the_limit(make_api: Callable[..., Any], organization: Any, settings: Any) -> None:
+    settings.MAX_KEYS = 3
+    api = make_api()
+    path = path_of(ApiKey.objects.get(name="Made"), "/rotate")
+
+    replies = [api.post(path, {"grace": "7d"}) for _ in range(4)]
+
+    assert [reply.status_code for reply in replies] == [201, 201, 409, 409]
+    assert replies[-1].json()["code"] == "key_limit_reached"
+    assert organization.keys.live().count() == 3
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [
+        WRITER,  # It could not spend itself.
+        {"kind": "mk"},
+        {"kind": "rk", "scopes": ["keys:write", "predict"]},
+        {"allowed_models": ["farebox/sentiment"]},
+        {"allowed_cidrs": ["127.0.0.0/8"]},
+    ],
+)
+@pytest.mark.parametrize("cap", ["6", None])
+def test_a_key_with_fewer_rights_lifts_no_cap(make_api: Callable[..., Any], key: ApiKey, maker: dict[str, Any], cap: str | None) -> None:
+    ApiKey.objects.filter(pk=key.pk).update(monthly_cap_nanos=5 * 10**9)
+    api = make_api(**maker)
+
+    reply = api.patch(path_of(key), {"monthly_cap": cap})
+
+    key.refresh_from_db()
+    assert (reply.status_code, reply.json()["code"]) == (403, "scope_missing")
+    assert key.monthly_cap_nanos == 5 * 10**9
+    assert not AuditEvent.objects.filter(action="key.cap_set").exists()
+    assert api.patch(path_of(key), {"monthly_cap": "4"}).status_code == 200  # Lower it may.
+
+
+def test_a_key_with_all_rights_of_another_raises_its_cap(make_api: Callable[..., Any], organization: Any) -> None:
+    asked = {"kind": ApiKey.Kind.RESTRICTED, "scopes": ["predict"], "monthly_cap_nanos": 1}
+    narrow = issue_key(organization=organization, name="Narrow", settings=KeySettings(**asked), by="test")[0]
+    api = make_api(kind="rk", scopes=["keys:write", "predict"])
+
+    assert api.patch(path_of(narrow), {"monthly_cap": "6"}).status_code == 200
+
+
+def test_lowering_a_cap_that_was_lowered_meanwhile_does_not_raise_it(make_api: Callable[..., Any], key: ApiKey) -> None:
+    make_api(**WRITER)
+    writer = ApiKey.objects.get(name="Made")
+    key.monthly_cap_nanos = 10**10  # As the writer read it.
+    ApiKey.objects.filter(pk=key.pk).update(monthly_cap_nanos=10**9)
+
+    with pytest.raises(ScopeMissing):
+        set_monthly_cap(key, cap_nanos=9 * 10**9, by=writer)
+
+    key.refresh_from_db()
+    assert key.monthly_cap_nanos == 10**9
 
 
 def test_a_key_is_renamed_and_capped_on_the_record(make_api: Callable[..., Any], key: ApiKey) -> None:

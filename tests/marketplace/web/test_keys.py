@@ -136,6 +136,24 @@ def test_a_revoked_key_is_not_rotated(member: Client, key: ApiKey) -> None:
     assert ApiKey.objects.count() == 1
 
 
+def test_rotating_with_a_grace_needs_room_for_one_more_key(member: Client, key: ApiKey, settings: Any) -> None:
+    settings.MAX_KEYS = 1
+
+    reply = member.post(_path(key, "rotate/"), {"grace": "7d"}, follow=True)
+
+    key.refresh_from_db()
+    assert "already hold 1 live keys" in reply.content.decode()
+    assert (ApiKey.objects.count(), key.expires_at, key.revoked_at) == (1, None, None)
+
+
+def test_rotating_at_once_needs_no_room(member: Client, key: ApiKey, settings: Any) -> None:
+    settings.MAX_KEYS = 1
+
+    member.post(_path(key, "rotate/"), {"grace": "0"})
+
+    assert [live.pk == key.pk for live in ApiKey.objects.all() if live.revoked_at is None] == [False]
+
+
 def test_revoking_asks_first(member: Client, key: ApiKey) -> None:
     assert member.get(_path(key, "revoke/")).status_code == 200
     key.refresh_from_db()
