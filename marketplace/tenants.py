@@ -7,7 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from billing.errors import CreditPoolEmpty
+from billing.errors import CreditPoolEmpty, GrantConflict
 from billing.ledger import grant_free_credit, open_account
 from billing.money import Nanos
 from marketplace import audit
@@ -15,6 +15,8 @@ from marketplace.changes import organization_changed
 from marketplace.models import Membership, Organization, User
 
 _SLUG_LENGTH = 30
+# The ledger's column takes 200 characters, some of them its own. An address has up to 254.
+_REFERENCE_LENGTH = 190
 _RESERVED_SLUGS = frozenset({"admin", "api", "docs", "farebox", "models", "static", "v1", "v2"})
 
 
@@ -42,25 +44,38 @@ def _free_slug(name: str) -> str:
 
 @transaction.atomic
 def welcome_user(user: User) -> Organization:
-    """Give a person whose address is verified an organization and the free credit. Safe to repeat.
+    """Give a person whose address is verified an organization with the free credit. Safe to repeat.
 
-    The free credit comes once per address, from a finite pool; an empty pool only means none.
+    Who has an organization gets nothing: each further address they confirmed would bring credit.
     """
     user = User.objects.select_for_update().get(pk=user.pk)
     organization = user.organizations.order_by("created_at").first()
     if organization is None:
         organization = found_organization(name=user.email.split("@")[0][:80], owner=user, by=user)
-    if settings.FREE_CREDIT_CENTS:
-        try:
-            grant_free_credit(
-                organization.account,
-                amount_nanos=Nanos(settings.FREE_CREDIT_CENTS * 10_000_000),
-                pool_limit_nanos=Nanos(settings.FREE_CREDIT_POOL_CENTS * 10_000_000),
-                reference=f"welcome:{user.email}",
-            )
-        except CreditPoolEmpty:
-            audit.record(organization, action="credit.pool_empty", target=organization, by="system")
+        if settings.FREE_CREDIT_CENTS:
+            _welcome_with_credit(organization, address=user.email)
     return organization
+
+
+def _welcome_with_credit(organization: Organization, *, address: str) -> None:
+    """Grant the free credit: once per mailbox, from a finite pool. Where there is none to give, say so on the record."""
+    try:
+        grant_free_credit(
+            organization.account,
+            amount_nanos=Nanos(settings.FREE_CREDIT_CENTS * 10_000_000),
+            pool_limit_nanos=Nanos(settings.FREE_CREDIT_POOL_CENTS * 10_000_000),
+            reference=f"welcome:{_mailbox_of(address)}"[:_REFERENCE_LENGTH],
+        )
+    except CreditPoolEmpty:
+        audit.record(organization, action="credit.pool_empty", target=organization, by="system")
+    except GrantConflict:  # To the address's owner before, or to another spelling of it.
+        audit.record(organization, action="credit.already_given", target=organization, by="system")
+
+
+def _mailbox_of(address: str) -> str:
+    """Return where an address's mail arrives: ada+2@example.com is one of ada's endless further addresses."""
+    name, _at, domain = address.lower().rpartition("@")
+    return f"{name.split('+', 1)[0] or name}@{domain}"
 
 
 @transaction.atomic

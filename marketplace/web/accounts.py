@@ -21,7 +21,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
     """Leads a new person from the confirmed address to the first call."""
 
     def confirm_email(self, request: HttpRequest, email_address: EmailAddress) -> bool:
-        """Confirm an address; its person then has an organization and the free credit."""
+        """Confirm an address; a new person then has an organization with the free credit."""
         confirmed = bool(super().confirm_email(request, email_address))
         if confirmed:
             welcome_user(email_address.user)
@@ -29,6 +29,9 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
 
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
         """Sign a person in; who has never had a key gets the first one, wherever the address was confirmed."""
+        # Only verified people get here. Their welcome may have failed when they confirmed, and the link works once.
+        if not user.is_staff and not user.organizations.exists():
+            welcome_user(user)
         give_first_key(request, user)
         response: HttpResponse = super().post_login(request, user, **kwargs)
         return response
