@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 # More per group would only lengthen the wait of those behind it: at 256 the flush is divided away.
 _MAX_GROUP: Final = 256
 # Under load commits begin at least this far apart, in seconds. A commit costs 0.5 ms CPU and more
-# however many calls share it: at 900 calls a second this makes groups of 4 into groups of 7. Where
+# however many calls share it: at 900 calls a second this makes groups of 4 into groups of 10. Where
 # one call comes after another, as from a lone client, nobody waits.
-_GATHER_S: Final = 0.005
+_GATHER_S: Final = 0.010
 _HEARTBEAT_S: Final = 1.0
 # How often a group is tried that PostgreSQL rolled back to end a deadlock with another process.
 _TRIES: Final = 3

@@ -8,7 +8,7 @@ from billing.metering import Meter
 from billing.money import Nanos
 from billing.pricing import highest_charge
 from inference.engine import Engine
-from marketplace.errors import NotFound
+from marketplace.errors import BodyTooSlow, NotFound
 from marketplace.gateway import native
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
@@ -16,6 +16,7 @@ from marketplace.gateway.idempotency import Claims
 from marketplace.gateway.limits import ConcurrencyLimiter, RateLimiter
 from marketplace.gateway.log import RequestRecorder
 from marketplace.gateway.options import GatewaySettings, read_options
+from marketplace.gateway.patience import Patience
 from marketplace.gateway.replies import Reply, answer, refusal, send_reply
 from marketplace.gateway.request import Receive, Request, Scope, Send
 from marketplace.gateway.routing import Route, find_route
@@ -41,6 +42,7 @@ class Gateway:
         claims: Claims,
         recorder: RequestRecorder,
         settings: GatewaySettings,
+        patience: Patience,
     ) -> None:
         self._snapshot = snapshot
         self._meter = meter
@@ -48,6 +50,7 @@ class Gateway:
         self._claims = claims
         self._recorder = recorder
         self._settings = settings
+        self._patience = patience
         self._key_rates = RateLimiter(policy="key")
         self._organization_rates = RateLimiter(policy="organization")
         self._in_flight = ConcurrencyLimiter(limit=settings.organization_concurrency)
@@ -60,12 +63,15 @@ class Gateway:
             reply = await self._answer(exchange)
         except Exception as error:  # noqa: BLE001 (the door: no stack trace may leave the house)
             reply = self._refuse(error, exchange)
+        self._patience.begin(_SEND_TIMEOUT_S)
         try:
-            async with asyncio.timeout(_SEND_TIMEOUT_S):
-                await send_reply(reply, request, send)
-        except TimeoutError:
+            await send_reply(reply, request, send)
+        except asyncio.CancelledError:
+            if not self._patience.end():
+                raise
             log.info("The caller of %s does not read its reply.", request.public_id)  # The server hangs up.
         finally:
+            self._patience.end()
             # Also when the client is gone: the mark below which all is delivered must not stall.
             if reply.seq is not None:
                 self._meter.mark_delivered(reply.seq)
@@ -88,7 +94,8 @@ class Gateway:
             exchange.end_stage(b"auth")
             self._meter.check_open()  # A call that cannot be recorded is refused before it runs.
             body = await self._read_body(exchange)
-            caller = await self._authenticate(exchange)  # The body took its time: the key may be revoked since.
+            if exchange.has_waited():  # For its body: the key may be revoked, or its cap be lower.
+                caller = await self._authenticate(exchange)
             terms = exchange.terms = version.terms_now()  # Frozen here: the price at admission holds.
             reply = await self._claims.run_once(
                 caller, request, body, lambda claim: self._run(Admitted(exchange, caller, version, terms, claim), body)
@@ -136,8 +143,21 @@ class Gateway:
         return caller
 
     async def _read_body(self, exchange: Exchange) -> bytes:
-        """Read the request's body, within the site's size and time."""
-        return await exchange.request.read_body(self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s)
+        """Read the request's body, within the site's size and time.
+
+        Raises:
+            BodyTooSlow: it did not come in time.
+        """
+        self._patience.begin(self._settings.body_timeout_s)
+        try:
+            return await exchange.request.read_body(self._settings.max_body_bytes)
+        except asyncio.CancelledError:
+            if not self._patience.end():
+                raise
+            message = f"The body did not come within {self._settings.body_timeout_s:g} s."
+            raise BodyTooSlow(message) from None
+        finally:
+            self._patience.end()
 
     def _admit(self, caller: Caller, exchange: Exchange) -> None:
         """Count the call against the rates, and against the calls in flight until `_in_flight.leave`."""

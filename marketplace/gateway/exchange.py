@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from typing import Final
 
 from billing.pricing import Terms
 from marketplace.gateway.callers import Caller
@@ -10,6 +11,9 @@ from marketplace.gateway.replies import Headers, rate_headers
 from marketplace.gateway.request import Request
 from marketplace.gateway.routing import Route
 from marketplace.gateway.versions import ServedVersion
+
+# A revoked key fails within a second everywhere: 0.25 s of it are the change feed's.
+_LONG_S: Final = 0.25
 
 
 class Exchange:
@@ -39,6 +43,10 @@ class Exchange:
         """Note stages that were measured elsewhere, in seconds; the next begins now."""
         self.stages.extend(stages)
         self._lap = time.perf_counter()
+
+    def has_waited(self) -> bool:
+        """Whether so much time has passed that what is known of the caller must be asked again."""
+        return time.perf_counter() - self.request.started > _LONG_S
 
     def rate_headers(self) -> Headers:
         """Return the RateLimit headers, once the limits were asked."""

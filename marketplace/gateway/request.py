@@ -1,13 +1,12 @@
 """One HTTP request as the gateway reads it: headers, client address, capped body."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from billing.ids import public_id, uuid7
-from marketplace.errors import BodyIncomplete, BodyTooLarge, BodyTooSlow, HeaderInvalid
+from marketplace.errors import BodyIncomplete, BodyTooLarge, HeaderInvalid
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -75,22 +74,13 @@ class Request:
             return forwarded.rsplit(",", 1)[-1].strip()
         return self.peer
 
-    async def read_body(self, limit_bytes: int, *, timeout_s: float) -> bytes:
+    async def read_body(self, limit_bytes: int) -> bytes:
         """Read the whole body.
 
         Raises:
             BodyTooLarge: it is, or says it is, over the limit; no more of it is read.
             BodyIncomplete: the client went away.
-            BodyTooSlow: it did not come in time.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._read(limit_bytes)
-        except TimeoutError:
-            message = f"The body did not come within {timeout_s:g} s."
-            raise BodyTooSlow(message) from None
-
-    async def _read(self, limit_bytes: int) -> bytes:
         declared = self.header_int(b"content-length", minimum=0, maximum=2**63 - 1)
         if declared is not None and declared > limit_bytes:
             raise _too_large(limit_bytes)

@@ -19,6 +19,7 @@ from marketplace.gateway.feed import ChangeFeed
 from marketplace.gateway.idempotency import Claims
 from marketplace.gateway.log import RequestRecorder
 from marketplace.gateway.options import GatewaySettings
+from marketplace.gateway.patience import Patience
 from marketplace.gateway.reader import Reader
 from marketplace.gateway.snapshot import Snapshot
 from marketplace.gateway.versions import load_model
@@ -46,7 +47,9 @@ class GatewayService:
         self._feed = ChangeFeed(self.snapshot)
         self._recorder = RequestRecorder(self.meter)
         self._flusher: asyncio.Task[None] | None = None
+        self._patience = Patience()
         self.gateway = Gateway(
+            patience=self._patience,
             snapshot=self.snapshot,
             meter=self.meter,
             engine=self.engine,
@@ -72,6 +75,9 @@ class GatewayService:
         # What the start built lives until the end: kept out of every garbage collection from here on.
         gc.collect()
         gc.freeze()
+        # Calls make little that refers to itself: looking every 700 objects costs 3 % of a call.
+        gc.set_threshold(20_000, 10, 10)
+        self._patience.start()
         self._flusher = asyncio.create_task(self._flush_last_used())
 
     async def stop(self) -> None:
@@ -80,6 +86,7 @@ class GatewayService:
             self._flusher.cancel()
             await asyncio.gather(self._flusher, return_exceptions=True)
         await self.engine.stop(drain_s=DRAIN_S)
+        await self._patience.stop()
         with suppress(Exception):  # When keys were last used may be lost; stopping may not fail for it.
             await self._recorder.flush_last_used()
         await self.meter.stop()

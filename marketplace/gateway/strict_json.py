@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -57,7 +58,7 @@ def _count_fields(value: Any) -> int:
             raise RequestMalformed(message)
         below: list[Any] = []
         for node in level:
-            inside = node
+            inside: Iterable[Any] = node
             if type(node) is dict:
                 fields += len(node)
                 inside = node.values()
