@@ -12,8 +12,9 @@ from marketplace.keys import KeySettings, issue_key
 from marketplace.models import Organization, User
 from marketplace.tenants import welcome_user
 from marketplace.web import mailbox
+from marketplace.web.sealed import seal
 
-# Session entry that holds the first key's secret until the first call has been seen.
+# Session entry that holds the first key's sealed secret until the first call has been seen.
 FIRST_SECRET: Final = "first_secret"  # noqa: S105 (a name, not a secret)
 
 
@@ -61,4 +62,4 @@ def give_first_key(request: HttpRequest, user: User) -> None:
     if organization is None or organization.first_call_at or organization.keys.issued().exists():
         return
     _key, secret = issue_key(organization=organization, name=_("First key"), settings=KeySettings(), by=user)
-    request.session[FIRST_SECRET] = secret
+    request.session[FIRST_SECRET] = seal(secret)

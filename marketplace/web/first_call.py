@@ -14,6 +14,7 @@ from marketplace.web.access import MemberRequest, member_required
 from marketplace.web.accounts import FIRST_SECRET
 from marketplace.web.models import listed_models
 from marketplace.web.playground import TRY_MODEL
+from marketplace.web.sealed import unseal
 
 _NO_KEY: Final = "fb_sk_live_…"  # Where the secret is not in this session: it is shown only once.
 
@@ -22,7 +23,7 @@ _NO_KEY: Final = "fb_sk_live_…"  # Where the secret is not in this session: it
 @member_required
 def show_first_call(request: MemberRequest) -> HttpResponse:
     """Show the ready call, and wait for it."""
-    secret = request.session.get(FIRST_SECRET, "")
+    secret = unseal(request.session.get(FIRST_SECRET, ""))
     entries = listed_models(request.organization)
     paths = [entry.model.path for entry in entries]
     preferred = "/".join(TRY_MODEL)

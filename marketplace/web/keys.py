@@ -21,9 +21,10 @@ from marketplace.web.access import MemberRequest, member_required
 from marketplace.web.figures import month_start
 from marketplace.web.key_forms import CapForm, KeyForm, RotationForm
 from marketplace.web.models import listed_models
+from marketplace.web.sealed import seal, unseal
 
-# Session entry of a secret between the POST that made it and the page that shows it once.
-_REVEALED: Final = "revealed_key"
+# Session entry of a sealed secret between the POST that made it and the page that shows it once.
+_REVEALED: Final = "sealed_key"
 
 
 def get_key(request: MemberRequest, key_id: str) -> ApiKey:
@@ -83,7 +84,7 @@ def create_key(request: MemberRequest) -> HttpResponse:
 
 
 def _reveal(request: MemberRequest, key: ApiKey, secret: str) -> HttpResponse:
-    request.session[_REVEALED] = {"id": str(key.pk), "secret": secret}
+    request.session[_REVEALED] = {"id": str(key.pk), "sealed": seal(secret)}
     return redirect("key", key_id=public_id("key", key.pk))
 
 
@@ -100,7 +101,7 @@ def _take_secret(request: MemberRequest, key_pk: UUID) -> str:
     if not revealed or revealed["id"] != str(key_pk):
         return ""
     del request.session[_REVEALED]
-    return str(revealed["secret"])
+    return unseal(revealed["sealed"])
 
 
 def _key_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST
 from marketplace.keys import PLAYGROUND_MINUTES, issue_playground_key
 from marketplace.models import ApiKey, CatalogueModel, Organization, User
 from marketplace.web.access import find_organization
+from marketplace.web.sealed import seal, unseal
 
 # The model that anyone may try on the landing page.
 TRY_MODEL: Final = ("farebox", "sentiment")
@@ -30,7 +31,7 @@ _TRIES_PER_ADDRESS: Final = 10
 _TRIES_IN_ALL: Final = 200
 _TRY_RATE: Final = 6
 _MEMBER_RATE: Final = 60
-# Session entry: the keys of this session, by their model's path.
+# Session entry: the keys of this session, sealed, by their model's path.
 _SESSION: Final = "playground_keys"
 
 
@@ -59,8 +60,8 @@ def give_key(request: HttpRequest) -> JsonResponse:
         return JsonResponse({"detail": _("There is no such model to try.")}, status=404)
     owner = str(organization.pk) if organization else ""
     kept = {path: entry for path, entry in request.session.get(_SESSION, {}).items() if entry["owner"] == owner and _is_fresh(entry)}
-    if model.path in kept:
-        return _reply(kept[model.path])
+    if model.path in kept and (secret := unseal(kept[model.path]["sealed"])):
+        return _reply(secret, expires_at=kept[model.path]["expires_at"])
     if organization:
         user = request.user
         assert isinstance(user, User)
@@ -70,9 +71,9 @@ def give_key(request: HttpRequest) -> JsonResponse:
     else:
         return JsonResponse({"detail": _("That is enough for one hour. Sign up to go on: it is free.")}, status=429)
     expires_at = key.expires_at or timezone.now() + timedelta(minutes=PLAYGROUND_MINUTES)
-    kept[model.path] = {"owner": owner, "key": secret, "expires_at": expires_at.isoformat()}
+    kept[model.path] = {"owner": owner, "sealed": seal(secret), "expires_at": expires_at.isoformat()}
     request.session[_SESSION] = kept
-    return _reply(kept[model.path])
+    return _reply(secret, expires_at=kept[model.path]["expires_at"])
 
 
 def _is_fresh(kept: dict[str, str]) -> bool:
@@ -80,8 +81,8 @@ def _is_fresh(kept: dict[str, str]) -> bool:
     return moment is not None and moment > timezone.now() + timedelta(minutes=2)
 
 
-def _reply(kept: dict[str, str]) -> JsonResponse:
-    reply = JsonResponse({"key": kept["key"], "expires_at": kept["expires_at"]})
+def _reply(secret: str, *, expires_at: str) -> JsonResponse:
+    reply = JsonResponse({"key": secret, "expires_at": expires_at})
     reply["Cache-Control"] = "private, no-store"
     return reply
 

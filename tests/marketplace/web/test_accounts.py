@@ -11,6 +11,7 @@ from billing.ledger import balance
 from billing.models import CreditGrant
 from marketplace.models import ApiKey, AuditEvent, Organization, User
 from marketplace.web.accounts import FIRST_SECRET
+from marketplace.web.sealed import unseal
 
 PASSWORD = "correct horse battery"
 
@@ -38,7 +39,7 @@ def test_signing_up_leads_to_the_first_call_with_credit_and_a_key(client: Client
     assert (reply.status_code, reply["Location"]) == (302, "/first-call/")
     assert balance(organization.account).available == 5 * 10**9
     assert [key.name for key in organization.keys.all()] == ["First key"]
-    assert client.session[FIRST_SECRET] in client.get("/first-call/").content.decode()
+    assert unseal(client.session[FIRST_SECRET]) in client.get("/first-call/").content.decode()
 
 
 @pytest.mark.django_db

@@ -3,6 +3,7 @@ from django.utils import timezone
 
 from marketplace.models import ApiKey, ModelVersion, RequestLog
 from marketplace.web.accounts import FIRST_SECRET
+from marketplace.web.sealed import seal
 from tests.marketplace.web.recorded import record_call
 
 REPLY = '{"prediction": [[{"label": "positive", "score": 0.97}]]}'
@@ -37,7 +38,7 @@ def test_the_reply_is_shown_once_and_then_erased(member: Client, key: ApiKey, se
 
 def test_the_secret_is_forgotten_once_the_call_was_seen(member: Client, key: ApiKey, sentiment: ModelVersion) -> None:
     session = member.session
-    session[FIRST_SECRET] = "fb_sk_live_shown"
+    session[FIRST_SECRET] = seal("fb_sk_live_shown")
     session.save()
     assert "fb_sk_live_shown" in member.get("/first-call/").content.decode()
 
