@@ -17,7 +17,7 @@ TRAIN_STAMP := $(VENV)/.train-$(call checksum,train)
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test check format bench lock migrate-check clean
+.PHONY: help run setup test test-postgres check format bench lock migrate-check clean
 
 help: ## Show what there is.
 	@echo "make TARGET, where TARGET is one of:"
@@ -31,6 +31,11 @@ setup: $(RUN_STAMP) ## Set up what is missing, without serving.
 
 test: $(DEV_STAMP) $(if $(TRAIN),$(TRAIN_STAMP)) check ## Run make check and all tests; TRAIN=1 adds torch and the training tests, FAST=1 leaves out the slow ones.
 	$(PY) -m pytest $(if $(FAST),-m "not slow") $(PYTEST_ARGS)
+	@# Again on PostgreSQL, unless a part was asked for.
+	@$(if $(FAST)$(PYTEST_ARGS),,$(MAKE) --no-print-directory test-postgres)
+
+test-postgres: $(DEV_STAMP) ## Run the tests that touch the database on a PostgreSQL started for them; where it cannot start, say why.
+	$(PY) -m tests.postgresql $(PY) -m pytest tests/billing tests/marketplace tests/contract $(PYTEST_ARGS)
 
 check: $(DEV_STAMP) ## Check format, lint, types, imports, migrations and deployment settings.
 	$(PY) -m ruff format --check .

@@ -32,6 +32,8 @@ from tests.flows.test_money import (  # noqa: F401 (the same)
 )
 from tests.postgresql import CannotStart, PostgresServer, start_postgresql
 
+pytestmark = pytest.mark.slow
+
 KILLS = 5
 # How long callers of an exhausted cap go on: what another process has on lease and does not use comes back within one second.
 PATIENCE_S = 3.0
