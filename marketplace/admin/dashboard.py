@@ -17,6 +17,7 @@ from billing.books import check_books
 from billing.ledger import ACCOUNT_SUBJECT
 from billing.models import Budget, GatewayProcess, UsageRollup
 from marketplace.admin.facts import show_age, show_money
+from marketplace.latency import latency_of_site
 from marketplace.models import ApiKey, Organization, RequestLog
 from marketplace.problems import PROBLEMS
 
@@ -93,25 +94,16 @@ def _traffic(minutes: dict[datetime, tuple[int, int]], now: datetime) -> list[Fi
     refused = sum(refused for _, refused in minutes.values())
     total = sum(answered for answered, _ in minutes.values()) + refused
     share = f"{100 * refused / total:.1f} % of calls" if total else "no calls"
-    times = _recent_times_us(now)
+    latency = latency_of_site()
     return [
         Figure("Calls per minute", f"{rate:.1f}", "mean of the last 5 minutes"),
         Figure("Refused this hour", str(refused), share),
         Figure(
             "Latency",
-            f"{_percentile_ms(times, 50)} / {_percentile_ms(times, 99)} ms" if times else "–",
+            f"{latency.p50_us / 1000:.1f} / {latency.p99_us / 1000:.1f} ms" if latency else "–",
             "p50 / p99 of the last 1,000 answers",
         ),
     ]
-
-
-def _recent_times_us(now: datetime) -> list[int]:
-    answered = RequestLog.objects.filter(route="predict", status=200, occurred_at__gt=now - timedelta(hours=24))
-    return sorted(answered.order_by("-occurred_at").values_list("total_us", flat=True)[:1000])
-
-
-def _percentile_ms(ascending: list[int], percent: int) -> str:
-    return f"{ascending[max(0, ceil(len(ascending) * percent / 100) - 1)] / 1000:.1f}"
 
 
 def _money(now: datetime) -> list[Figure]:

@@ -22,8 +22,8 @@ from marketplace.api.endpoint import Endpoint, read_query
 from marketplace.api.fields import Amount, Constant, Moment, PublicId, View
 from marketplace.api.gateway_schema import model_document
 from marketplace.api.lists import list_of, page_form, read_page, render_list
-from marketplace.api.performance import measured_latency
 from marketplace.errors import ModelNotFound
+from marketplace.latency import Latency, latency_of_model
 from marketplace.models import CatalogueModel, ModelVersion
 
 TAG = "Models"
@@ -214,9 +214,15 @@ class Model(Endpoint):
             **shown,
             "input_schema": pipeline.schema() if pipeline else None,
             "example": pipeline.example() if pipeline else None,
-            "latency": measured_latency(model),
+            "latency": _latency_fields(latency_of_model(model)),
         }
         return Response(ModelDetailView(fields).data)
+
+
+def _latency_fields(latency: Latency | None) -> dict[str, Any]:
+    if latency is None:
+        return {"calls": 0, "p50_ms": None, "p99_ms": None}
+    return {"calls": latency.calls, "p50_ms": latency.p50_us / 1000, "p99_ms": latency.p99_us / 1000}
 
 
 class ModelOpenApi(Endpoint):

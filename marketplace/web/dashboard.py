@@ -11,9 +11,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from billing.usage import usage_by
+from marketplace.latency import latency_of_organization
 from marketplace.web.access import MemberRequest, member_required
 from marketplace.web.charts import Chart, Point, bar_chart
-from marketplace.web.figures import day_start, hour_start, latency_of, month_start
+from marketplace.web.figures import day_start, hour_start, month_start
 from marketplace.web.tags import money, number
 
 _RECENT: Final = 8
@@ -42,7 +43,7 @@ def _figures(request: MemberRequest) -> dict[str, Any]:
     return {
         "calls": sum(row.events for row in month),
         "spend_nanos": sum(row.charge_nanos for row in month),
-        "latency": latency_of(organization),
+        "latency": latency_of_organization(organization),
         "keys": organization.keys.live().issued().count(),
         "recent": requests[:_RECENT],
     }

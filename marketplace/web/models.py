@@ -15,11 +15,11 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
 from billing.models import Price
+from marketplace.latency import latency_of_model
 from marketplace.models import CatalogueModel, ModelVersion, Organization
 from marketplace.web import snippets
 from marketplace.web.access import find_organization
 from marketplace.web.cards import render_card
-from marketplace.web.figures import latency_of_model
 from marketplace.web.playground import EXAMPLES, TRY_MODEL
 
 # Pictures that a card may show. They are served for <img> alone, under a policy that runs nothing.

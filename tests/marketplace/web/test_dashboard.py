@@ -8,7 +8,6 @@ from billing.ledger import grant_credit
 from billing.money import Nanos
 from marketplace.models import ApiKey, ModelVersion, Organization
 from marketplace.tenants import suspend_organization
-from marketplace.web.figures import latency_of, percentile
 from tests.marketplace.web.recorded import record_call
 
 
@@ -56,20 +55,3 @@ def test_a_suspended_organization_is_told_so_on_every_page(member: Client, organ
     suspend_organization(organization, reason="test", by="test")
 
     assert "This organization is suspended" in member.get("/keys/").content.decode()
-
-
-@pytest.mark.parametrize(("share", "value"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.001, 1)])
-def test_percentiles_are_nearest_rank(share: float, value: int) -> None:
-    assert percentile(range(1, 101), share) == value
-
-
-def test_latency_leaves_out_refused_and_old_calls(key: ApiKey, sentiment: ModelVersion) -> None:
-    record_call(key, sentiment, status=503, code="queue_full", total_us=9_000_000)
-    record_call(key, sentiment, at=timezone.now() - timedelta(hours=25), total_us=9_000_000)
-    assert latency_of(key.organization) is None
-
-    record_call(key, sentiment, total_us=2_000)
-
-    latency = latency_of(key.organization)
-    assert latency is not None
-    assert (latency.calls, latency.p50_us, latency.p99_us) == (1, 2_000, 2_000)
