@@ -1,0 +1,26 @@
+"""Settings as a fresh process reads them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def read_settings(expression: str, *, var_dir: Path, **environment: str) -> Any:
+    """Evaluate an expression over the settings in a process with that environment; nothing is connected to."""
+    program = f"import json; from django.conf import settings; print(json.dumps({expression}))"
+    names = {**os.environ, "VAR_DIR": str(var_dir), "DJANGO_SETTINGS_MODULE": "marketplace.settings", **environment}
+    run = subprocess.run([sys.executable, "-c", program], env=names, capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)
+
+
+def test_what_the_database_url_asks_of_the_connection_is_kept_beside_our_time_limits(tmp_path: Path) -> None:
+    url = "postgresql://farebox:p%40ss%2Fword@db.example/farebox?sslmode=verify-full"
+
+    database = read_settings("settings.DATABASES['default']", var_dir=tmp_path, DATABASE_URL=url)
+
+    assert database["OPTIONS"]["sslmode"] == "verify-full"
+    assert "synchronous_commit=on" in database["OPTIONS"]["options"]
+    assert (database["HOST"], database["NAME"], database["PASSWORD"]) == ("db.example", "farebox", "p@ss/word")
