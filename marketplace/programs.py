@@ -20,7 +20,7 @@ def site_programs(*, listener_fd: int) -> list[Program]:
     gateway = [
         *python, "uvicorn", "marketplace.asgi:application",
         "--fd", str(listener_fd),
-        "--loop", "uvloop", "--http", "httptools", "--ws", "none", "--lifespan", "on",
+        "--loop", "uvloop", "--http", "marketplace.http:BoundedProtocol", "--ws", "none", "--lifespan", "on",
         "--backlog", str(BACKLOG),
         # Clients keep connections for the next call; uvicorn's 5 s cuts pooled ones under their hands.
         "--timeout-keep-alive", "75",
