@@ -2,22 +2,15 @@
 
 import json
 import logging
-from typing import Any, Final, cast
-
-from a2wsgi import WSGIMiddleware
 
 from marketplace.wsgi import application as django_application  # Sets Django up: keep it first.
 
+from marketplace.django_bridge import DjangoBridge  # isort: skip
 from marketplace.gateway.request import Receive, Scope, Send  # isort: skip
 from marketplace.gateway.routing import PREFIX  # isort: skip
 from marketplace.gateway.service import GatewayService  # isort: skip
 
 log = logging.getLogger(__name__)
-
-# Threads for pages and REST calls. More lets slow pages overlap; each has a database connection.
-_DJANGO_THREADS: Final = 8
-
-_django: Any = WSGIMiddleware(cast("Any", django_application), workers=_DJANGO_THREADS)
 
 
 class FrontDoor:
@@ -25,6 +18,7 @@ class FrontDoor:
 
     def __init__(self) -> None:
         self._service: GatewayService | None = None
+        self._django = DjangoBridge(django_application)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Route one connection."""
@@ -37,7 +31,7 @@ class FrontDoor:
         elif scope["path"] == "/healthz":
             await self._tell_health(send)
         else:
-            await _django(scope, receive, send)
+            await self._django(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -55,7 +49,7 @@ class FrontDoor:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _tell_health(self, send: Send) -> None:
-        ready = self._service is not None and self._service.is_ready()
+        ready = self._service is not None and self._service.is_ready() and self._django.is_responsive()
         body = json.dumps({"status": "ok" if ready else "unavailable"}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200 if ready else 503, "headers": headers})

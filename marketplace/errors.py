@@ -110,6 +110,12 @@ class BodyTooSlow(MarketplaceError):
     code = "body_too_slow"
 
 
+class SiteBusy(MarketplaceError):
+    """More requests wait for pages and the REST API than the site takes."""
+
+    code = "site_busy"
+
+
 class RequestMalformed(MarketplaceError):
     """The request is not JSON of the form that this address takes."""
 

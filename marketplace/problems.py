@@ -66,6 +66,7 @@ _TABLE: Final = (
     Problem("rate_limited", 429, _("Rate limit reached"), _("Too many calls in the last minute for this key or organization."), NOTHING, _("Wait as Retry-After says. The RateLimit headers of every answer tell what is left.")),
     Problem("too_many_at_once", 429, _("Too many calls at once"), _("The organization has too many calls in flight."), NOTHING, _("Wait for some to end, and send fewer at a time.")),
     Problem("queue_full", 503, _("Queue full"), _("More calls wait for this model than the site takes."), NOTHING, _("Repeat after the time that Retry-After names.")),
+    Problem("site_busy", 503, _("Site busy"), _("More requests wait for pages and the REST API than the site takes."), NOTHING, _("Repeat after the time that Retry-After names.")),
     Problem("engine_stopping", 503, _("Restarting"), _("The site is restarting."), NOTHING, _("Repeat in a few seconds.")),
     Problem("worker_lost", 503, _("Worker lost"), _("The process that ran the model ended twice during this call."), _("Nothing was charged."), _("Repeat the call. If it happens again with the same input, tell the model's owner.")),
     Problem("model_failed", 503, _("Model failed"), _("The model ended with an error on this input."), _("Nothing was charged."), _("Check the input against the model's page; if it is right, tell the model's owner.")),
