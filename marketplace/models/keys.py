@@ -22,6 +22,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         """Keys that people made, without the short-lived ones of the playground."""
         return self.filter(playground=False)
 
+    def of_members_playgrounds(self) -> "ApiKeyQuerySet":
+        """Short-lived keys that spend the organization's credit; a stranger's, on its model, is a test key."""
+        return self.filter(playground=True, livemode=True)
+
 
 class ApiKey(models.Model):
     """A credential of one organization, stored as the HMAC of its secret."""

@@ -27,14 +27,16 @@ from marketplace.web.sealed import seal, unseal
 _REVEALED: Final = "sealed_key"
 
 
-def get_key(request: MemberRequest, key_id: str) -> ApiKey:
-    """Return one of the organization's keys.
+def get_key(request: MemberRequest, key_id: str, *, or_playground: bool = False) -> ApiKey:
+    """Return one of the organization's keys; one of its members' playgrounds where those count too.
 
     Raises:
         Http404: there is none of that id, or it is another organization's.
     """
+    keys = request.organization.keys
+    wanted = keys.issued() | keys.of_members_playgrounds() if or_playground else keys.issued()
     uuid = parse_public_id("key", key_id)
-    key = request.organization.keys.issued().filter(pk=uuid).first() if uuid else None
+    key = wanted.filter(pk=uuid).first() if uuid else None
     if key is None:
         raise Http404
     return key
@@ -52,7 +54,12 @@ def list_keys(request: MemberRequest) -> HttpResponse:
     keys = list(request.organization.keys.issued().order_by("-created_at"))
     live = [(key, spent[str(key.pk)]) for key in keys if is_live(key)]
     ended = [(key, spent[str(key.pk)]) for key in keys if not is_live(key)]
-    return render(request, "keys/list.html", {"live": live, "ended": ended})
+    playground = [
+        (key, max(1, round((key.expires_at - now).total_seconds() / 60)))
+        for key in request.organization.keys.live().of_members_playgrounds().select_related("created_by").order_by("-created_at")
+        if key.expires_at
+    ]
+    return render(request, "keys/list.html", {"live": live, "ended": ended, "playground": playground})
 
 
 def is_live(key: ApiKey) -> bool:
@@ -155,7 +162,7 @@ def replace_key(request: MemberRequest, key_id: str) -> HttpResponse:
 @member_required
 def end_key(request: MemberRequest, key_id: str) -> HttpResponse:
     """Ask whether to revoke a key, and do it."""
-    key = get_key(request, key_id)
+    key = get_key(request, key_id, or_playground=True)
     if request.method != "POST":
         return render(request, "keys/revoke.html", {"key": key})
     revoke_key(key, by=request.user)

@@ -12,6 +12,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from marketplace.credentials import digest
 from marketplace.keys import PLAYGROUND_MINUTES, issue_playground_key
 from marketplace.models import ApiKey, CatalogueModel, Organization, User
 from marketplace.web.access import find_organization
@@ -60,7 +61,7 @@ def give_key(request: HttpRequest) -> JsonResponse:
         return JsonResponse({"detail": _("There is no such model to try.")}, status=404)
     owner = str(organization.pk) if organization else ""
     kept = {path: entry for path, entry in request.session.get(_SESSION, {}).items() if entry["owner"] == owner and _is_fresh(entry)}
-    if model.path in kept and (secret := unseal(kept[model.path]["sealed"])):
+    if model.path in kept and (secret := _find_live(kept[model.path]["sealed"])):
         return _reply(secret, expires_at=kept[model.path]["expires_at"])
     if organization:
         user = request.user
@@ -79,6 +80,12 @@ def give_key(request: HttpRequest) -> JsonResponse:
 def _is_fresh(kept: dict[str, str]) -> bool:
     moment = parse_datetime(kept["expires_at"])
     return moment is not None and moment > timezone.now() + timedelta(minutes=2)
+
+
+def _find_live(sealed: str) -> str:
+    """Return the kept secret unless its key was revoked meanwhile; empty then."""
+    secret = unseal(sealed)
+    return secret if secret and ApiKey.objects.live().filter(digest=digest(secret)).exists() else ""
 
 
 def _reply(secret: str, *, expires_at: str) -> JsonResponse:

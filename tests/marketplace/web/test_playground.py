@@ -1,6 +1,7 @@
 import pytest
 from django.test import Client
 
+from billing.ids import public_id
 from marketplace.credentials import digest
 from marketplace.models import ApiKey, CatalogueModel, ModelVersion, Organization
 from marketplace.web import playground
@@ -52,7 +53,45 @@ def test_a_member_pays_for_their_own_calls(member: Client, organization: Organiz
 
     key = ApiKey.objects.get(digest=digest(reply.json()["key"]))
     assert (key.organization, key.livemode, key.allowed_models) == (organization, True, ["farebox/sentiment"])
-    assert "Playground" not in member.get("/keys/").content.decode()  # Not a key that anybody made.
+    assert member.get("/keys/").context["live"] == []  # Not a key that anybody made.
+
+
+def test_members_see_their_playground_keys_and_can_revoke_them(member: Client, sentiment: ModelVersion) -> None:
+    member.post("/playground/key/", TRY)
+    key = ApiKey.objects.get()
+    assert "expires in 60 minutes" in member.get("/keys/").content.decode()
+
+    assert member.get(f"/keys/{public_id('key', key.pk)}/revoke/").status_code == 200
+    member.post(f"/keys/{public_id('key', key.pk)}/revoke/")
+
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+    assert "expires in" not in member.get("/keys/").content.decode()
+    assert digest(member.post("/playground/key/", TRY).json()["key"]) != key.digest  # The page asks for one that works.
+
+
+def test_a_playground_key_has_no_page_and_no_rotation(member: Client, sentiment: ModelVersion) -> None:
+    member.post("/playground/key/", TRY)
+    path = f"/keys/{public_id('key', ApiKey.objects.get().pk)}/"
+
+    assert member.get(path).status_code == 404
+    assert [member.post(path + deed, {"grace": "7d"}).status_code for deed in ("rotate/", "cap/")] == [404, 404]
+    assert ApiKey.objects.count() == 1
+
+
+def test_strangers_playground_keys_and_foreign_ones_are_nobodys_to_revoke(
+    member: Client, sentiment: ModelVersion, other_organization: Organization
+) -> None:
+    Client().post("/playground/key/", TRY)
+    foreign = Client()
+    foreign.force_login(other_organization.members.get())
+    foreign.post("/playground/key/", TRY)
+
+    statuses = [member.post(f"/keys/{public_id('key', key.pk)}/revoke/").status_code for key in ApiKey.objects.all()]
+
+    assert statuses == [404, 404]
+    assert not ApiKey.objects.exclude(revoked_at=None).exists()
+    assert "expires in" not in member.get("/keys/").content.decode()
 
 
 @pytest.mark.django_db
