@@ -20,6 +20,7 @@ _STATUS_MEANINGS: Final = {
     403: _("Not allowed"),
     404: _("Not there, or not yours"),
     405: _("Wrong method"),
+    408: _("Sent too slowly"),
     409: _("In conflict or in progress"),
     413: _("Too large"),
     422: _("Understood, but not usable"),

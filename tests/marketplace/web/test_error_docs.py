@@ -2,6 +2,7 @@ import pytest
 from django.test import Client
 
 from marketplace.problems import PROBLEMS, type_url
+from marketplace.web.error_docs import _STATUS_MEANINGS
 
 
 @pytest.mark.django_db
@@ -20,6 +21,11 @@ def test_the_index_names_every_code(client: Client) -> None:
     page = client.get("/docs/errors/").content.decode()
 
     assert [code for code in PROBLEMS if f"<code>{code}</code>" not in page] == []
+
+
+def test_every_status_says_what_it_means() -> None:
+    # A heading of the number alone would be named as its table is: axe calls that indistinguishable.
+    assert {problem.status for problem in PROBLEMS.values()} - _STATUS_MEANINGS.keys() == set()
 
 
 @pytest.mark.django_db
