@@ -1,4 +1,4 @@
-"""The metered call, as one straight line: authenticate, resolve, admit, parse, hold, infer, settle, reply."""
+"""The metered call, as one straight line: authenticate, admit, resolve, read, parse, hold, infer, settle, reply."""
 
 import asyncio
 import logging
@@ -85,7 +85,7 @@ class Gateway:
         return await self._predict(exchange, route)
 
     async def _predict(self, exchange: Exchange, route: Route) -> Reply:
-        """Admit, predict, settle, reply. Only an answered call is charged."""
+        """Authenticate, admit, resolve, read; then run once. Only an answered call is charged."""
         request = exchange.request
         caller = await self._authenticate(exchange)
         self._admit(caller, exchange)
@@ -96,7 +96,7 @@ class Gateway:
             body = await self._read_body(exchange)
             if exchange.has_waited():  # For its body: the key may be revoked, or its cap be lower.
                 caller = await self._authenticate(exchange)
-            terms = exchange.terms = version.terms_now()  # Frozen here: the price at admission holds.
+            terms = exchange.terms = version.terms_now()  # Frozen here, whatever is set while it runs.
             reply = await self._claims.run_once(
                 caller, request, body, lambda claim: self._run(Admitted(exchange, caller, version, terms, claim), body)
             )
