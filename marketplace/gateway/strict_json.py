@@ -21,8 +21,8 @@ _STRING: Final = re.compile(rb'"[^"]*"')
 def parse_json(body: bytes) -> Any:
     """Parse JSON: UTF-8, no repeated field, no NaN or Infinity, at most 64 levels deep.
 
-    orjson parses in C: 1 MB in at most 20 ms, where the standard library's parser with hooks takes a
-    second. It keeps the last of repeated fields, so the fields it kept are counted against the
+    orjson parses in C, 1 MB of most shapes in under 100 ms with the checks; the standard library's parser
+    with hooks takes over a second. It keeps the last of repeated fields, so the fields it kept are counted against the
     colons of the text.
 
     Raises:
