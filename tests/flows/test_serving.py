@@ -116,6 +116,7 @@ def test_a_backup_of_the_running_site_restores_to_a_site_that_knows_its_keys_and
     subprocess.run(["tar", "-xzf", str(file), "-C", str(restored)], check=True)
 
     assert written.returncode == 0, written.stderr
+    assert f"read from {served.var_dir}" in written.stdout
     assert file.stat().st_mode & 0o077 == 0
     program = (
         "from marketplace.models import ApiKey, RequestLog; from marketplace.credentials import digest;"
@@ -134,7 +135,36 @@ def test_a_backup_never_overwrites(served: Site, tmp_path: Path) -> None:
     refused = run_manage("backup", str(tmp_path / "backup.tar.gz"), var_dir=served.var_dir)
 
     assert refused.returncode != 0
+    assert refused.stderr.strip().endswith(f"{tmp_path}/backup.tar.gz already exists; a backup is never overwritten.")
     assert (tmp_path / "backup.tar.gz").read_text() == "precious"
+
+
+@pytest.mark.parametrize("database", ["missing", "without tables"])
+def test_a_folder_without_a_site_is_not_backed_up(tmp_path: Path, database: str) -> None:
+    file, folder = tmp_path / "backup.tar.gz", tmp_path / "mistyped"
+    folder.mkdir()
+    if database == "without tables":
+        (folder / "farebox.sqlite3").touch()
+
+    refused = run_manage("backup", str(file), var_dir=folder)
+
+    assert refused.returncode != 0
+    assert f"There is no site in {folder}" in refused.stderr
+    assert not file.exists()
+    assert (folder / "farebox.sqlite3").exists() == (database == "without tables")
+
+
+def test_a_backup_that_fails_midway_leaves_no_file(served: Site, tmp_path: Path) -> None:
+    file = tmp_path / "backup.tar.gz"
+    # No file may grow beyond 64 blocks, as on a full disk.
+    command = ["sh", "-c", 'ulimit -f 64; exec "$0" manage.py backup "$1"', sys.executable, str(file)]
+    settings = {**os.environ, "VAR_DIR": str(served.var_dir), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    failed = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60, check=False)
+
+    assert failed.returncode != 0
+    assert "CommandError" in failed.stderr
+    assert not file.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -1,12 +1,14 @@
 """`manage.py backup FILE.tar.gz`: all of an embedded site in one file, while it runs."""
 
+import sqlite3
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from marketplace.backups import uses_sqlite, write_backup
+from marketplace.backups import NoSite, uses_sqlite, write_backup
 
 
 class Command(BaseCommand):
@@ -22,8 +24,11 @@ class Command(BaseCommand):
         """Write it."""
         try:
             size = write_backup(options["file"])
-        except OSError as error:
+        except FileExistsError as error:
+            message = f"{options['file']} already exists; a backup is never overwritten."
+            raise CommandError(message) from error
+        except (NoSite, OSError, sqlite3.Error) as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"{options['file']}: {size / 1e6:.1f} MB, with the site's secrets in it.")
+        self.stdout.write(f"{options['file']}: {size / 1e6:.1f} MB, read from {settings.VAR_DIR}, with the site's secrets in it.")
         if not uses_sqlite():
             self.stdout.write("The database is not in it: back PostgreSQL up with pg_dump.")
