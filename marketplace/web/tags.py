@@ -51,7 +51,7 @@ def money(nanos: int | None) -> str:
 
 @register.filter
 def money_short(nanos: int) -> str:
-    """Return an amount with four decimals, rounded down: a balance never looks larger than it is."""
+    """Return an amount with four decimals, rounded down, for where every digit has no room: a balance never looks larger than it is."""
     step = 100_000
     return money(nanos // step * step)
 

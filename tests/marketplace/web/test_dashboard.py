@@ -55,3 +55,11 @@ def test_a_suspended_organization_is_told_so_on_every_page(member: Client, organ
     suspend_organization(organization, reason="test", by="test")
 
     assert "This organization is suspended" in member.get("/keys/").content.decode()
+
+
+def test_the_balance_has_every_digit(member: Client, organization: Organization, key: ApiKey, sentiment: ModelVersion) -> None:
+    grant_credit(organization.account, Nanos(5 * 10**9 - 1200), kind="operator", reference="test", by="test")
+
+    assert "<dd>$4.9999988</dd>" in member.get("/dashboard/").content.decode()
+    assert '<strong class="num">$4.9999988</strong>' in member.get("/invoices/").content.decode()
+    assert 'title="$4.9999988"' in member.get("/models/").content.decode()  # The header is too narrow to show it.
