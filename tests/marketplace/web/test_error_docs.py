@@ -30,7 +30,11 @@ def test_every_status_says_what_it_means() -> None:
 
 @pytest.mark.django_db
 def test_an_unknown_code_has_no_page(client: Client) -> None:
-    assert client.get("/docs/errors/nonsense").status_code == 404
+    reply = client.get("/docs/errors/nonsense")
+
+    assert reply.status_code == 404
+    assert "All error codes" in reply.content.decode()
+    assert "All error codes" not in client.get("/nonsense").content.decode()
 
 
 @pytest.mark.django_db

@@ -55,3 +55,11 @@ def test_a_refused_call_is_told_with_its_code(member: Client, key: ApiKey, senti
 
     assert "/docs/errors/invalid_input" in page
     assert "Waiting for your call" in page
+
+
+def test_nothing_is_to_be_pasted_once_the_call_has_come(member: Client, key: ApiKey, sentiment: ModelVersion) -> None:
+    assert "Paste this into a terminal" in member.get("/first-call/").content.decode()
+
+    _answer(key, sentiment)
+
+    assert "Paste this into a terminal" not in member.get("/first-call/").content.decode()
