@@ -1,6 +1,8 @@
 """Bring a site's own files and tables up to date: migrations, static files, starter data."""
 
+import contextlib
 import hashlib
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +31,18 @@ def install(*, say: Say) -> Started:
     return start_site()
 
 
+def make_var_dir() -> None:
+    """Make VAR_DIR, and close it to others where an older version or a shell left it open."""
+    settings.VAR_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if stat.S_IMODE(settings.VAR_DIR.stat().st_mode) & 0o077:
+        # A volume mounted from elsewhere may be another user's: its owner decides, and our files in it are closed.
+        with contextlib.suppress(PermissionError):
+            settings.VAR_DIR.chmod(0o700)
+
+
 def migrate(*, say: Say) -> None:
     """Apply the migrations that the database lacks."""
-    settings.VAR_DIR.mkdir(parents=True, exist_ok=True)
+    make_var_dir()
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if not plan:

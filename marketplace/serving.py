@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import connections
 
 from marketplace.greeting import describe_ready, describe_started
-from marketplace.installation import install
+from marketplace.installation import install, make_var_dir
 from marketplace.programs import BACKLOG, site_programs
 from marketplace.supervisor import become_supervisor, open_listener
 
@@ -45,7 +45,7 @@ def serve(*, setup: bool, say: Callable[[str], Any]) -> NoReturn:
 
 def _lock_site() -> IO[str]:
     """Take this VAR_DIR's lock: two supervisors over one broker and database would do all work twice."""
-    settings.VAR_DIR.mkdir(parents=True, exist_ok=True)
+    make_var_dir()
     # Opened for appending, so that a refused second one does not wipe out the first one's number.
     lock = (settings.VAR_DIR / "serve.lock").open("a+")
     try:

@@ -328,10 +328,13 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
+# Django would give each stored file mode 0644, past manage.py's umask: nothing under var/ is for others.
+FILE_UPLOAD_PERMISSIONS = None
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
 LOCALE_PATHS = [BASE_DIR / "marketplace" / "locale"]
 TIME_ZONE = "UTC"
+FORMAT_MODULE_PATH = "marketplace.formats"  # 2026-11-22 20:53:55 UTC, and not "Nov. 22, 2026, 8:53 p.m."
 USE_TZ = True
 USE_I18N = True
 

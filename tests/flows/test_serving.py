@@ -92,6 +92,19 @@ def changed(before: list[str], after: list[str]) -> set[str]:
     return {match[1] for line in set(before) ^ set(after) if (match := re.match(r'INSERT INTO "(\w+)"', line))}
 
 
+def test_nothing_of_a_fresh_site_can_be_read_by_others(tmp_path: Path) -> None:
+    folder = tmp_path / "var"
+    folder.mkdir()
+    folder.chmod(0o755)  # As `mkdir` in a shell makes it.
+
+    made = run_manage("setup", var_dir=folder)
+
+    assert made.returncode == 0, made.stderr
+    found = [folder, *folder.rglob("*")]
+    assert folder / "farebox.sqlite3" in found
+    assert [path for path in found if path.lstat().st_mode & 0o077] == []
+
+
 def test_issue_key_prints_a_key_that_works(served: Site) -> None:
     issued = run_manage("issue_key", "demo", "--name", "from a test", var_dir=served.var_dir)
 
