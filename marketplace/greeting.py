@@ -1,9 +1,11 @@
 """What the command line says to whoever starts the site: secrets once, and the first call ready to paste."""
 
+import sqlite3
 from typing import Final
 
 from django.conf import settings
 
+from marketplace.checks import has_wal_reset_bug
 from marketplace.starter import DEMO_CREDIT, DEMO_SLUG, OPERATOR_EMAIL, TOKEN_PRICE, Started
 
 _MANAGE: Final = ".venv/bin/python manage.py"
@@ -28,11 +30,19 @@ def describe_ready(*, key: str | None) -> list[str]:
     return [
         "",
         f"Farebox is ready at {settings.SITE_URL} (started in {{seconds}} s). Ctrl-C stops it.",
+        *_sqlite_warning(),
         "",
         *_call_lines(key or "YOUR_KEY"),
         "",
         *([] if key else _way_to_secrets()),
     ]
+
+
+def _sqlite_warning() -> list[str]:
+    if not has_wal_reset_bug():
+        return []
+    bug = f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug"
+    return [f"{bug}: fine for trying, see docs/install.md before you take real money."]
 
 
 def _call_lines(key: str) -> list[str]:
