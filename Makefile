@@ -81,9 +81,9 @@ $(PY):
 
 # Old stamps go first: an installation that was broken off must not look like a finished one.
 $(RUN_STAMP): | $(PY)
-	@echo "Installing requirements/run.txt into $(VENV) (the first time takes a minute or two)"
+	@echo "Installing requirements/run.txt into $(VENV): this takes a minute or two"
 	@rm -f $(VENV)/.run-*
-	@$(PIP_INSTALL) -r requirements/run.txt
+	@$(PIP_INSTALL) --quiet -r requirements/run.txt
 	@touch $@
 
 $(DEV_STAMP): | $(PY) $(RUN_STAMP)
