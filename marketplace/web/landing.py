@@ -8,6 +8,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
 from marketplace.web import snippets
+from marketplace.web.access import find_organization
 from marketplace.web.models import find_price, listed_models
 from marketplace.web.playground import EXAMPLES, find_try_model
 
@@ -26,6 +27,7 @@ def show_landing(request: HttpRequest) -> HttpResponse:
         "price": find_price(version.sku) if version else None,
         "models": listed_models(None)[:_CATALOGUE],
         "examples": EXAMPLES,
+        "is_free": find_organization(request) is None,
         "snippet": snippets.curl(path, key="fb_sk_live_…"),
     }
     return render(request, "landing/landing.html", context)

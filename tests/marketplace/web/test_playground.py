@@ -144,3 +144,11 @@ def test_a_member_gets_no_key_for_a_foreign_private_model(member: Client, other_
 
     assert member.post("/playground/key/", {"model": foreign.path}).status_code == 404
     assert not ApiKey.objects.exists()
+
+
+def test_the_front_page_says_who_pays(member: Client, sentiment: ModelVersion) -> None:
+    free, charged = "Free to try.", "A real call, charged to your credit"
+    stranger, own = Client().get("/").content.decode(), member.get("/").content.decode()
+
+    assert (free in stranger, charged in stranger) == (True, False)
+    assert (free in own, charged in own) == (False, True)
