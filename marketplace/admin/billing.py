@@ -1,5 +1,6 @@
 """The money: facts and balances to read, and two deeds, credit (on the organization) and refunds."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -23,9 +24,11 @@ from billing.models import (
     UsageRollup,
 )
 from billing.money import to_decimal_string
+from billing.periods import EPOCH
 from marketplace.admin.deeds import ReasonForm, bind, find_target, operator_of, run_deed
-from marketplace.admin.facts import FactAdmin, LongFactAdmin, show_age, show_money
+from marketplace.admin.facts import FactAdmin, LongFactAdmin, ModeFilter, NamedColumns, show_age, show_money
 from marketplace.credits import refund_call
+from marketplace.web.tags import unit_price
 
 
 class _Amounts:
@@ -57,12 +60,17 @@ class AccountAdmin(FactAdmin):
 class BudgetAdmin(FactAdmin):
     """What may be spent."""
 
-    list_display = ("account", "subject", "interval", "starts_at", "limit", "spent", "leased")
+    list_display = ("account", "subject", "interval", "starts", "limit", "spent", "leased")
     list_filter = ("interval",)
     list_select_related = ("account",)
     search_fields = ("account__name", "subject")
-    fields = ("account", "subject", "interval", "starts_at", "ends_at", "limit", "spent", "leased")
-    readonly_fields = ("limit", "spent", "leased")
+    fields = ("account", "subject", "interval", "starts", "ends_at", "limit", "spent", "leased")
+    readonly_fields = ("starts", "limit", "spent", "leased")
+
+    @display(description="Starts at", ordering="starts_at")
+    def starts(self, budget: Budget) -> datetime | str:
+        """When its period began; a total one has none."""
+        return "–" if budget.starts_at == EPOCH else budget.starts_at
 
     @display(description="Limit", ordering="limit_nanos")
     def limit(self, budget: Budget) -> str:
@@ -91,13 +99,13 @@ class LeaseAdmin(_Amounts, FactAdmin):
 
 
 @admin.register(GatewayProcess)
-class GatewayProcessAdmin(FactAdmin):
+class GatewayProcessAdmin(NamedColumns, FactAdmin):
     """The processes that settle calls."""
 
-    list_display = ("id", "state", "started_at", "heartbeat", "commit_seq", "delivered_seq")
+    list_display = ("shown_pk", "state", "started_at", "heartbeat", "commit_seq", "delivered_seq")
     ordering = ("-started_at",)
-    fields = ("id", "state", "started_at", "heartbeat_at", "commit_seq", "delivered_seq", "closed_at", "reclaimed_at")
-    readonly_fields = ("state",)
+    fields = ("shown_pk", "state", "started_at", "heartbeat_at", "commit_seq", "delivered_seq", "closed_at", "reclaimed_at")
+    readonly_fields = ("shown_pk", "state")
 
     @display(description="State", label={"running": "success", "closed": "info", "reclaimed": "warning"})
     def state(self, process: GatewayProcess) -> str:
@@ -113,15 +121,20 @@ class GatewayProcessAdmin(FactAdmin):
 
 
 @admin.register(Price)
-class PriceAdmin(FactAdmin):
+class PriceAdmin(NamedColumns, FactAdmin):
     """All prices. New ones are set on the version's page."""
 
-    list_display = ("sku", "unit", "each", "currency", "effective_from")
+    list_display = ("shown_sku", "advertised", "currency", "effective_from")
     list_filter = ("unit",)
     search_fields = ("sku",)
     ordering = ("sku", "-effective_from")
-    fields = ("sku", "unit", "each", "currency", "effective_from", "created_at")
-    readonly_fields = ("each",)
+    fields = ("shown_sku", "advertised", "unit", "each", "currency", "effective_from", "created_at")
+    readonly_fields = ("shown_sku", "advertised", "each")
+
+    @display(description="Price", ordering="unit_nanos")
+    def advertised(self, price: Price) -> str:
+        """The price as customers read it."""
+        return unit_price(price.unit_nanos, price.unit)
 
     @display(description="Price of one", ordering="unit_nanos")
     def each(self, price: Price) -> str:
@@ -130,36 +143,36 @@ class PriceAdmin(FactAdmin):
 
 
 @admin.register(UsageEvent)
-class UsageEventAdmin(_Amounts, LongFactAdmin):
+class UsageEventAdmin(NamedColumns, _Amounts, LongFactAdmin):
     """All metered facts, the newest first."""
 
-    list_display = ("id", "occurred_at", "account", "sku", "units", "unit", "charge", "livemode", "is_refunded")
-    list_filter = ("livemode",)
+    list_display = ("shown_pk", "occurred_at", "account", "shown_sku", "units", "unit", "charge", "mode", "refunded")
+    list_filter = (ModeFilter,)
     list_select_related = ("account", "refund")
     search_fields = ("account__name", "sku")
     ordering = ("-occurred_at",)
     fields = (
-        "id",
+        "shown_pk",
         "occurred_at",
         "account",
-        "sku",
+        "shown_sku",
         "price",
         "units",
         "unit",
         "charge",
-        "livemode",
+        "mode",
         "source",
         "process",
         "seq",
-        "is_refunded",
+        "refunded",
     )
-    readonly_fields = ("charge", "is_refunded")
+    readonly_fields = ("shown_pk", "shown_sku", "charge", "mode", "refunded")
     actions_detail = ("give_back",)
 
-    @display(description="Refunded", boolean=True)
-    def is_refunded(self, event: UsageEvent) -> bool:
-        """Whether its charge was given back."""
-        return hasattr(event, "refund")
+    @display(description="Refunded")
+    def refunded(self, event: UsageEvent) -> str:
+        """Whether its charge was given back. A red cross would call the others faulty."""
+        return "yes" if hasattr(event, "refund") else "–"
 
     @action(description="Refund", url_path="refund", permissions=["deed"], icon="undo")
     def give_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -186,21 +199,21 @@ class UsageRefundAdmin(_Amounts, LongFactAdmin):
 
 
 @admin.register(UsageRollup)
-class UsageRollupAdmin(_Amounts, LongFactAdmin):
+class UsageRollupAdmin(NamedColumns, _Amounts, LongFactAdmin):
     """Hourly sums."""
 
-    list_display = ("hour", "account", "sku", "livemode", "events", "units", "charge", "refunded_events")
-    list_filter = ("livemode",)
+    list_display = ("hour", "account", "shown_sku", "mode", "events", "units", "charge", "refunded_events")
+    list_filter = (ModeFilter,)
     list_select_related = ("account",)
     search_fields = ("account__name", "sku")
     ordering = ("-hour",)
     fields = (
         "hour",
         "account",
-        "sku",
+        "shown_sku",
         "price",
         "unit",
-        "livemode",
+        "mode",
         "source",
         "events",
         "units",
@@ -208,7 +221,7 @@ class UsageRollupAdmin(_Amounts, LongFactAdmin):
         "refunded_events",
         "refunded_units",
     )
-    readonly_fields = ("charge",)
+    readonly_fields = ("shown_sku", "mode", "charge")
 
 
 @admin.register(CreditGrant)
@@ -251,14 +264,14 @@ class LedgerTransactionAdmin(LongFactAdmin):
     fields = ("kind", "reference", "by", "created_at")
 
 
-class LineInline(_Amounts, TabularInline):
+class LineInline(NamedColumns, _Amounts, TabularInline):
     """An invoice's lines."""
 
     model = InvoiceLine
     verbose_name_plural = "Lines"
     extra = 0
     can_delete = False
-    fields = ("sku", "unit", "events", "units", "charge", "amount_cents")
+    fields = ("shown_sku", "unit", "events", "units", "charge", "amount_cents")
     readonly_fields = fields
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)

@@ -10,12 +10,13 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
 from billing.errors import AmountMalformed
-from billing.money import Nanos, parse_amount, to_decimal_string
+from billing.money import Nanos, parse_amount
 from billing.prices import price_history
 from marketplace.admin.deeds import ConfirmForm, ReasonForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin
 from marketplace.models import CatalogueModel, ModelVersion
 from marketplace.publishing import retire_version, set_traffic_weight, set_version_price, set_visibility
+from marketplace.web.tags import unit_price
 
 
 class WeightForm(forms.Form):
@@ -87,12 +88,12 @@ class CatalogueModelAdmin(FactAdmin):
 class ModelVersionAdmin(FactAdmin):
     """All versions. Their files never change; their digest is what every load is checked against."""
 
-    list_display = ("sku", "state", "traffic_weight", "price", "published_at")
+    list_display = ("shown_sku", "state", "traffic_weight", "price", "published_at")
     list_filter = ("state",)
     list_select_related = ("model__owner",)
     search_fields = ("model__name", "model__owner__slug", "digest")
     fields = (
-        "sku",
+        "shown_sku",
         "state",
         "traffic_weight",
         "prices",
@@ -104,21 +105,24 @@ class ModelVersionAdmin(FactAdmin):
         "published_at",
         "created_at",
     )
-    readonly_fields = ("sku", "prices")
+    readonly_fields = ("shown_sku", "prices")
     actions_detail = ("weigh", "set_price", "retire")
+
+    @display(description="SKU")
+    def shown_sku(self, version: ModelVersion) -> str:
+        """What bills call it."""
+        return version.sku
 
     @display(description="Price")
     def price(self, version: ModelVersion) -> str:
         """The newest price."""
         history = price_history(version.sku)
-        return f"{to_decimal_string(history[-1][1].unit_nanos)} / {history[-1][1].unit}" if history else "none"
+        return unit_price(history[-1][1].unit_nanos, history[-1][1].unit) if history else "none"
 
     @display(description="Prices")
     def prices(self, version: ModelVersion) -> str:
         """All prices, past and to come."""
-        shown = [
-            f"{to_decimal_string(terms.unit_nanos)} / {terms.unit} from {at:%Y-%m-%d %H:%M} UTC" for at, terms in price_history(version.sku)
-        ]
+        shown = [f"{unit_price(terms.unit_nanos, terms.unit)} from {at:%Y-%m-%d %H:%M} UTC" for at, terms in price_history(version.sku)]
         return "; ".join(shown) or "none"
 
     @action(description="Set traffic weight", url_path="weight", permissions=["deed"], icon="balance")

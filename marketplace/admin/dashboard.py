@@ -114,11 +114,13 @@ def _money(now: datetime) -> list[Figure]:
     credit = Budget.objects.filter(subject=ACCOUNT_SUBJECT).aggregate(
         left=Sum(F("limit_nanos") - F("spent_nanos")), held=Sum("leased_nanos")
     )
-    live = ApiKey.objects.live().issued().count()
+    working = ApiKey.objects.live().issued().count()
     return [
         Figure("Spend today", _rounded(int(spend["nanos"] or 0)), f"{int(spend['calls'] or 0):,} charged calls since 00:00 UTC"),
         Figure("Credit outstanding", _rounded(int(credit["left"] or 0)), f"{_rounded(int(credit['held'] or 0))} of it on lease"),
-        Figure("Organizations", f"{Organization.objects.count():,}", f"{live:,} live keys"),
+        Figure(
+            "Organizations", f"{Organization.objects.count():,}", f"{working:,} keys that work now, live and test, without playgrounds'"
+        ),
     ]
 
 

@@ -3,10 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Model
+from django.contrib import admin
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from billing.money import to_decimal_string
@@ -35,6 +37,41 @@ class FactAdmin(ModelAdmin):
     def has_deed_permission(self, request: HttpRequest, object_id: Any = None) -> bool:  # noqa: ARG002 (Unfold's signature)
         """Who may change such rows by Django's permissions may do the deeds of this page."""
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
+
+
+class ModeFilter(admin.SimpleListFilter):
+    """Live or test, where Django's own filter would ask "by livemode: yes or no"."""
+
+    title = "mode"
+    parameter_name = "mode"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002 (Django's signature)
+        """What can be chosen."""
+        return [("live", "Live"), ("test", "Test")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002 (Django's signature)
+        """Return what was chosen."""
+        value = self.value()
+        return queryset.filter(livemode=value == "live") if value in {"live", "test"} else queryset
+
+
+class NamedColumns:
+    """Columns whose fields' own names are not words for people."""
+
+    @display(description="ID", ordering="pk")
+    def shown_pk(self, row: Any) -> str:
+        """The row's id."""
+        return str(row.pk)
+
+    @display(description="SKU", ordering="sku")
+    def shown_sku(self, row: Any) -> str:
+        """What is sold."""
+        return str(row.sku)
+
+    @display(description="Mode", ordering="livemode")
+    def mode(self, row: Any) -> str:
+        """Whether it is charged."""
+        return "live" if row.livemode else "test"
 
 
 class LongFactAdmin(FactAdmin):

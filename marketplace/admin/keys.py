@@ -7,26 +7,26 @@ from django.http import HttpRequest, HttpResponse
 from unfold.decorators import action, display
 
 from marketplace.admin.deeds import ConfirmForm, bind, find_target, operator_of, run_deed
-from marketplace.admin.facts import FactAdmin, show_age, show_money
+from marketplace.admin.facts import FactAdmin, ModeFilter, NamedColumns, show_age, show_money
 from marketplace.keys import revoke_key
 from marketplace.models import ApiKey
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(FactAdmin):
+class ApiKeyAdmin(NamedColumns, FactAdmin):
     """All keys."""
 
-    list_display = ("masked", "name", "organization", "kind", "livemode", "status", "cap", "used", "created_at")
-    list_filter = ("kind", "livemode", "playground", ("revoked_at", admin.EmptyFieldListFilter))
+    list_display = ("masked", "name", "organization", "kind", "mode", "status", "cap", "used", "created_at")
+    list_filter = ("kind", ModeFilter, "playground", ("revoked_at", admin.EmptyFieldListFilter))
     list_select_related = ("organization",)
     search_fields = ("name", "display_start", "last4", "organization__slug")
     ordering = ("-created_at",)
     # Listed one by one, and the digest is not among them.
     fields = (
-        *("masked", "name", "organization", "kind", "livemode", "scopes", "allowed_models", "allowed_cidrs", "rate_per_minute", "cap"),
+        *("masked", "name", "organization", "kind", "mode", "scopes", "allowed_models", "allowed_cidrs", "rate_per_minute", "cap"),
         *("playground", "pepper_version", "created_by", "created_at", "expires_at", "revoked_at", "last_used_at"),
     )
-    readonly_fields = ("masked", "cap")
+    readonly_fields = ("masked", "mode", "cap")
     actions_detail = ("revoke",)
 
     @display(description="Key")
@@ -34,12 +34,12 @@ class ApiKeyAdmin(FactAdmin):
         """Its start and its last four characters."""
         return key.masked
 
-    @display(description="Status", label={"live": "success", "revoked": "danger", "expired": "warning"})
+    @display(description="Status", label={"works": "success", "revoked": "danger", "expired": "warning"})
     def status(self, key: ApiKey) -> str:
         """Whether it works."""
         if key.revoked_at:
             return "revoked"
-        return "live" if ApiKey.objects.live().filter(pk=key.pk).exists() else "expired"
+        return "works" if ApiKey.objects.live().filter(pk=key.pk).exists() else "expired"
 
     @display(description="Monthly cap")
     def cap(self, key: ApiKey) -> str:

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from unfold.decorators import display
 
 from billing.ids import parse_public_id, public_id
-from marketplace.admin.facts import LongFactAdmin, show_money
+from marketplace.admin.facts import LongFactAdmin, ModeFilter, NamedColumns, show_money
 from marketplace.models import RequestLog
 
 
@@ -36,21 +36,21 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 
 @admin.register(RequestLog)
-class RequestLogAdmin(LongFactAdmin):
+class RequestLogAdmin(NamedColumns, LongFactAdmin):
     """All calls of known callers, the newest first."""
 
-    list_display = ("shown_id", "occurred_at", "organization", "version", "livemode", "status", "code", "units", "cost", "total_us")
-    list_filter = (OutcomeFilter, "livemode")
+    list_display = ("shown_id", "occurred_at", "organization", "version", "mode", "status", "code", "units", "cost", "total_us")
+    list_filter = (OutcomeFilter, ModeFilter)
     list_select_related = ("organization", "version__model__owner")
     search_fields = ("organization__slug",)
     search_help_text = "A Request-Id (req_...), or an organization"
     ordering = ("-occurred_at",)
     # Not among them: `reply`, which is the customer's.
     fields = (
-        *("shown_id", "occurred_at", "organization", "key", "version", "livemode", "route", "status", "code"),
+        *("shown_id", "occurred_at", "organization", "key", "version", "mode", "route", "status", "code"),
         *("unit", "units", "cost", "batch_rows", "queue_us", "infer_us", "total_us"),
     )
-    readonly_fields = ("shown_id", "cost")
+    readonly_fields = ("shown_id", "mode", "cost")
 
     @display(description="Request")
     def shown_id(self, call: RequestLog) -> str:

@@ -64,12 +64,24 @@ class MembershipInline(TabularInline):
 class OrganizationAdmin(FactAdmin):
     """All tenants."""
 
-    list_display = ("slug", "name", "status", "available", "live_keys", "created_at")
+    list_display = ("slug", "name", "status", "available", "working_keys", "created_at")
     list_filter = (("suspended_at", admin.EmptyFieldListFilter),)
     search_fields = ("slug", "name", "members__email")
     ordering = ("-created_at",)
-    fields = ("name", "slug", "status", "suspended_at", "granted", "spent", "held", "available", "live_keys", "created_at", "first_call_at")
-    readonly_fields = ("status", "granted", "spent", "held", "available", "live_keys")
+    fields = (
+        "name",
+        "slug",
+        "status",
+        "suspended_at",
+        "granted",
+        "spent",
+        "held",
+        "available",
+        "working_keys",
+        "created_at",
+        "first_call_at",
+    )
+    readonly_fields = ("status", "granted", "spent", "held", "available", "working_keys")
     inlines = (MembershipInline,)
     actions_detail = ("give_credit", "suspend", "restore")
 
@@ -98,9 +110,9 @@ class OrganizationAdmin(FactAdmin):
         """What it may still spend."""
         return show_money(balance(organization.account).available)
 
-    @display(description="Live keys")
-    def live_keys(self, organization: Organization) -> int:
-        """How many keys of it work now."""
+    @display(description="Working keys")
+    def working_keys(self, organization: Organization) -> int:
+        """How many keys of it work now, live and test, without those of playgrounds."""
         return organization.keys.live().issued().count()
 
     @action(description="Give credit", url_path="give-credit", permissions=["deed"], icon="payments")

@@ -63,6 +63,7 @@ class ApiKey(models.Model):
     objects: ClassVar[models.Manager["ApiKey"]] = ApiKeyQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "API key"
         indexes = [models.Index(fields=["organization", "-created_at"], name="key_by_organization")]
 
     def __str__(self) -> str:

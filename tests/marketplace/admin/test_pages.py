@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
+from billing.models import UsageEvent
 from marketplace.models import ApiKey, RequestLog, User
 
 # Not ours, and not shown: nothing registers with them.
@@ -93,3 +95,30 @@ def test_only_the_dashboard_may_evaluate_expressions(desk: Client, client: Clien
     for policy in (inside[name], outside[name]):
         assert "default-src 'self'" in policy
         assert "http" not in policy
+
+
+def test_columns_are_named_and_written_for_people(desk: Client, everything: None) -> None:
+    events = desk.get(reverse("admin:billing_usageevent_changelist")).content.decode()
+    budgets = desk.get(reverse("admin:billing_budget_changelist")).content.decode()
+    prices = desk.get(reverse("admin:billing_price_changelist")).content.decode()
+    keys = desk.get(reverse("admin:marketplace_apikey_changelist")).content.decode()
+
+    assert "SKU" in events
+    assert "livemode" not in events.lower()
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", events)
+    assert "1970" not in budgets
+    assert "$0.20 per million tokens" in prices
+    assert "API key" in keys
+
+
+def test_a_call_that_was_not_refunded_shows_no_fault(desk: Client, event: UsageEvent) -> None:
+    page = admin.site._registry[UsageEvent]
+
+    assert page.refunded(event) == "–"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("query", "found"), [({"mode": "live"}, True), ({"mode": "test"}, False), ({"mode": "none"}, True)])
+def test_keys_are_filtered_by_mode(desk: Client, key: ApiKey, query: dict[str, str], found: bool) -> None:
+    text = desk.get(reverse("admin:marketplace_apikey_changelist"), query).content.decode()
+
+    assert (key.masked in text) == found
