@@ -124,6 +124,14 @@ class Site:
         if pids := self.worker_pids():
             os.kill(choose.choice(pids), signal.SIGKILL)
 
+    def wait_until_greeted(self, *, timeout_s: float = 10) -> None:
+        """Wait until the supervisor, too, has seen that the site is healthy, and has printed the first call."""
+        deadline = time.monotonic() + timeout_s
+        while "Ctrl-C stops it." not in (text := (self.var_dir / "site.log").read_text()):
+            assert time.monotonic() < deadline, text
+            time.sleep(0.05)
+        time.sleep(0.2)  # The lines behind it come in the same breath.
+
     def wait_until_healthy(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait for /healthz to answer 200."""
         deadline = time.monotonic() + timeout_s
@@ -199,6 +207,7 @@ def start_site(*, var_dir: Path | None = None, key: str = "", **environment: str
         try:
             site = Site(port=port, var_dir=folder, supervisor=supervisor, key=key, database_url=environment.get("DATABASE_URL", ""))
             site.wait_until_healthy()
+            site.wait_until_greeted()
             site.key = key or _find_key((folder / "site.log").read_text())
             yield site
         finally:
