@@ -27,8 +27,8 @@ from billing.money import to_decimal_string
 from billing.periods import EPOCH
 from marketplace.admin.deeds import ReasonForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin, LongFactAdmin, ModeFilter, NamedColumns, show_age, show_money
+from marketplace.amounts import unit_price
 from marketplace.credits import refund_call
-from marketplace.web.tags import unit_price
 
 
 class _Amounts:

@@ -14,9 +14,9 @@ from billing.money import Nanos, parse_amount
 from billing.prices import price_history
 from marketplace.admin.deeds import ConfirmForm, ReasonForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin
+from marketplace.amounts import unit_price
 from marketplace.models import CatalogueModel, ModelVersion
 from marketplace.publishing import retire_version, set_traffic_weight, set_version_price, set_visibility
-from marketplace.web.tags import unit_price
 
 
 class WeightForm(forms.Form):

@@ -8,11 +8,11 @@ from django import template
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from billing.ids import public_id
-from billing.money import NANOS_PER_CENT, to_decimal_string
+from billing.money import NANOS_PER_CENT
+from marketplace import amounts
 
 register = template.Library()
 
@@ -40,13 +40,8 @@ def icon(name: str) -> SafeString:
     )
 
 
-@register.filter
-def money(nanos: int | None) -> str:
-    """Return an amount of nanos with every digit it has, and at least cents: "$0.0000046"."""
-    if nanos is None:
-        return "–"
-    text = to_decimal_string(nanos, places=2)
-    return f"-${text[1:]}" if text.startswith("-") else f"${text}"
+money = register.filter("money", amounts.money)
+unit_price = register.filter("unit_price", amounts.unit_price)
 
 
 @register.filter
@@ -86,16 +81,6 @@ def duration(microseconds: float | None) -> str:
     if microseconds < 1_000_000:
         return f"{microseconds / 1000:.0f} ms"
     return f"{microseconds / 1_000_000:.2f} s"
-
-
-@register.filter
-def unit_price(unit_nanos: int, unit: str) -> str:
-    """Return a price as people compare it: tokens by the million, the rest by the piece."""
-    if unit == "token":
-        return _("%(price)s per million tokens") % {"price": money(unit_nanos * 1_000_000)}
-    if unit == "row":
-        return _("%(price)s per row") % {"price": money(unit_nanos)}
-    return _("%(price)s per call") % {"price": money(unit_nanos)}
 
 
 @register.filter
