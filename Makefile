@@ -60,10 +60,11 @@ bench: $(DEV_STAMP) ## Measure the metered gateway against bare ONNX Runtime: BE
 
 lock: $(DEV_STAMP) ## Write requirements/*.txt anew from pyproject.toml (needs uv). train.txt: see its first lines.
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	@# dev first: it holds all of run, and what the tests use may need an older version of something shared.
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		-o requirements/run.txt pyproject.toml
+		--extra dev --extra postgres -o requirements/dev.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		-c requirements/run.txt --extra dev --extra postgres --extra stripe -o requirements/dev.txt pyproject.toml
+		-c requirements/dev.txt -o requirements/run.txt pyproject.toml
 
 clean: ## Remove the environment and the tools' caches. var/ is your data: remove it yourself.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
