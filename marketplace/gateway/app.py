@@ -2,26 +2,27 @@
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final
 
 from billing.metering import Meter
 from billing.money import Nanos
 from billing.pricing import highest_charge
 from inference.engine import Engine
 from marketplace.errors import BodyTooSlow, NotFound
-from marketplace.gateway import native
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
 from marketplace.gateway.idempotency import Claims
 from marketplace.gateway.limits import ConcurrencyLimiter, RateLimiter
 from marketplace.gateway.log import RequestRecorder
+from marketplace.gateway.native import NATIVE, render_estimate, usage_fields
 from marketplace.gateway.options import GatewaySettings, read_options
 from marketplace.gateway.patience import Patience
-from marketplace.gateway.replies import Reply, answer, refusal, send_reply
+from marketplace.gateway.replies import Reply, answer, send_reply
 from marketplace.gateway.request import Receive, Request, Scope, Send
 from marketplace.gateway.routing import Route, find_route
 from marketplace.gateway.settling import Admitted, Answered, settle
 from marketplace.gateway.snapshot import Snapshot
+from marketplace.gateway.wire import Wire
 from marketplace.problems import status_of
 
 log = logging.getLogger(__name__)
@@ -77,64 +78,60 @@ class Gateway:
                 self._meter.mark_delivered(reply.seq)
 
     async def _answer(self, exchange: Exchange) -> Reply:
+        """Let the caller in, then do what the address is for."""
         route = exchange.route = find_route(exchange.request.path)
         if route is None:
             raise NotFound
-        if route.action == "estimate":
-            return await self._estimate(exchange, route)
-        return await self._predict(exchange, route)
-
-    async def _predict(self, exchange: Exchange, route: Route) -> Reply:
-        """Authenticate, admit, resolve, read; then run once. Only an answered call is charged."""
-        request = exchange.request
         caller = await self._authenticate(exchange)
         self._admit(caller, exchange)
         try:
-            version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
-            exchange.end_stage(b"auth")
-            self._meter.check_open()  # A call that cannot be recorded is refused before it runs.
-            body = await self._read_body(exchange)
-            if exchange.has_waited():  # For its body: the key may be revoked, or its cap be lower.
-                caller = await self._authenticate(exchange)
-            terms = exchange.terms = version.terms_now()  # Frozen here, whatever is set while it runs.
-            reply = await self._claims.run_once(
-                caller, request, body, lambda claim: self._run(Admitted(exchange, caller, version, terms, claim), body)
-            )
+            reply = await (self._estimate if route.action == "estimate" else self._predict)(exchange, route, caller)
         finally:
             self._in_flight.leave(caller.tenant)
         reply.headers += exchange.rate_headers()
         return reply
 
+    async def _predict(self, exchange: Exchange, route: Route, caller: Caller) -> Reply:
+        """Resolve, read, run once. Only an answered call is charged."""
+        request, wire = exchange.request, _wire_of(route)
+        version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
+        exchange.end_stage(b"auth")
+        self._meter.check_open()  # A call that cannot be recorded is refused before it runs.
+        body = await self._read_body(exchange)
+        if exchange.has_waited():  # For its body: the key may be revoked, or its cap be lower.
+            caller = await self._authenticate(exchange)
+        terms = exchange.terms = version.terms_now()  # Frozen here, whatever is set while it runs.
+        reply = await self._claims.run_once(
+            caller, request, body, lambda claim: self._run(Admitted(wire, exchange, caller, version, terms, claim), body)
+        )
+        return wire.finish(reply, request)
+
     async def _run(self, admitted: Admitted, body: bytes) -> Reply:
         """Parse, hold, infer, settle. What was held and not charged goes back, whatever happens."""
-        exchange, caller, version, terms = admitted.exchange, admitted.caller, admitted.version, admitted.terms
-        options = read_options(exchange.request, self._settings)
-        call = native.parse(body, version, terms, limits=self._settings)
+        wire, exchange, caller, version, terms, _ = admitted
+        call = wire.parse(exchange.request, body, version, terms, limits=self._settings)
         exchange.units = call.units
+        options = read_options(exchange.request, self._settings, timeout_us=call.timeout_us)
         highest = highest_charge(terms, call.units) if caller.livemode else Nanos(0)
         options.check_cost(highest)
         hold = await self._meter.hold(caller.budgets, highest)
         try:
             exchange.end_stage(b"limit")
-            inferred = await self._engine.infer(version.bundle, call.prepared.rows, tenant=caller.tenant, deadline=options.deadline)
+            inferred = await wire.infer(self._engine, call, version, tenant=caller.tenant, deadline=options.deadline)
             exchange.add_stages((b"queue", inferred.queue_us / 1e6), (b"infer", inferred.infer_us / 1e6))
             return await settle(admitted, Answered(call, inferred, hold), meter=self._meter, recorder=self._recorder)
         finally:
             hold.release()  # What was settled is no longer held.
 
-    async def _estimate(self, exchange: Exchange, route: Route) -> Reply:
+    async def _estimate(self, exchange: Exchange, route: Route, caller: Caller) -> Reply:
         """Tell a body's units and highest cost. Nothing is run, held or charged."""
-        caller = await self._authenticate(exchange)
-        self._admit(caller, exchange)
-        try:
-            version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
-            terms = exchange.terms = version.terms_now()
-            call = native.parse(await self._read_body(exchange), version, terms, limits=self._settings)
-        finally:
-            self._in_flight.leave(caller.tenant)
+        version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
+        terms = exchange.terms = version.terms_now()
+        body = await self._read_body(exchange)
+        call = NATIVE.parse(exchange.request, body, version, terms, limits=self._settings)
         highest = highest_charge(terms, call.units) if caller.livemode else Nanos(0)
-        usage = native.usage_fields(terms, units=call.units, charge_nanos=highest, livemode=caller.livemode)
-        return answer(native.render_estimate(version=version, usage=usage), exchange.rate_headers())
+        usage = usage_fields(terms, units=call.units, charge_nanos=highest, livemode=caller.livemode)
+        return answer(render_estimate(version=version, usage=usage), [])
 
     async def _authenticate(self, exchange: Exchange) -> Caller:
         """Return who calls, as of now, if they may call models at all."""
@@ -166,11 +163,16 @@ class Gateway:
         self._in_flight.enter(caller.tenant)
 
     def _refuse(self, error: Exception, exchange: Exchange) -> Reply:
-        """Turn an error into its problem, and put it into the caller's request log."""
+        """Turn an error into a reply in the caller's format, and put it into the caller's request log."""
         status = status_of(error)
         if status == 500:
             log.error("Request %s failed", exchange.request.public_id, exc_info=error)
-        reply = refusal(error, exchange.request)
+        reply = _wire_of(exchange.route).refuse(error, exchange.request)
         reply.headers.extend(exchange.rate_headers())
         self._recorder.refused(exchange, status=status, code=str(getattr(error, "code", "internal_error")))
         return reply
+
+
+def _wire_of(_route: Route | None) -> Wire[Any]:
+    """Return the format that an address speaks."""
+    return NATIVE

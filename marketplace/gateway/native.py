@@ -1,15 +1,18 @@
 """The native wire format: a JSON body to checked input, and outputs to JSON bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Final, NamedTuple
 
 import orjson
 
 from billing.money import Nanos, to_decimal_string
 from billing.pricing import Terms
+from inference.engine import Engine, Inferred
 from inference.pipelines.pipeline import Pipeline, Prepared
 from marketplace.errors import RequestMalformed
 from marketplace.gateway.options import GatewaySettings
+from marketplace.gateway.replies import Reply, answer, refusal
+from marketplace.gateway.request import Request
 from marketplace.gateway.strict_json import parse_json
 from marketplace.gateway.versions import ServedVersion
 
@@ -22,6 +25,32 @@ class Call(NamedTuple):
     prepared: Prepared
     parameters: Mapping[str, object]
     units: int
+    timeout_us: int | None = None  # X-Timeout-Ms says it here.
+
+
+class NativeWire:
+    """`{"input_data": ...}` to `{"prediction": ...}`."""
+
+    def parse(self, request: Request, body: bytes, version: ServedVersion, terms: Terms, *, limits: GatewaySettings) -> Call:  # noqa: ARG002 (headers say nothing of a native body)
+        """Read and check a predict body; see `parse`."""
+        return parse(body, version, terms, limits=limits)
+
+    def infer(self, engine: Engine, call: Call, version: ServedVersion, *, tenant: str, deadline: float) -> Awaitable[Inferred]:
+        """Run the call's rows, batched with other calls'."""
+        return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline)
+
+    def render(self, call: Call, inferred: Inferred, *, request: Request, version: ServedVersion, usage: Mapping[str, object]) -> Reply:
+        """Return the reply with its `prediction` and `usage`."""
+        prediction = version.bundle.pipeline.render(call.prepared, inferred.outputs, call.parameters)
+        return answer(render(request_id=request.public_id, version=version, prediction=prediction, usage=usage), [])
+
+    def finish(self, reply: Reply, request: Request) -> Reply:  # noqa: ARG002 (native replies are small and sent as they are)
+        """Return the reply as it is."""
+        return reply
+
+    def refuse(self, error: Exception, request: Request) -> Reply:
+        """Return the error as problem+json."""
+        return refusal(error, request)
 
 
 def parse(body: bytes, version: ServedVersion, terms: Terms, *, limits: GatewaySettings) -> Call:
@@ -92,3 +121,6 @@ def usage_fields(terms: Terms, *, units: int, charge_nanos: int, livemode: bool)
         "currency": terms.currency,
         "livemode": livemode,
     }
+
+
+NATIVE: Final = NativeWire()

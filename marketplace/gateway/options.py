@@ -42,13 +42,22 @@ class CallOptions(NamedTuple):
             raise MaxCostExceeded(message)
 
 
-def read_options(request: Request, settings: GatewaySettings) -> CallOptions:
+def read_options(request: Request, settings: GatewaySettings, *, timeout_us: int | None) -> CallOptions:
     """Read X-Timeout-Ms (milliseconds) and X-Max-Cost (decimal currency units).
+
+    Args:
+        request: Whose headers.
+        settings: The site's default and longest time.
+        timeout_us: What the body asks for, in microseconds, cut to the site's longest; None or 0 is nothing.
+            Of a header and a body that both ask, the shorter counts.
 
     Raises:
         HeaderInvalid: one of them cannot be read.
     """
-    timeout_ms = request.header_int(b"x-timeout-ms", minimum=1, maximum=settings.max_timeout_ms) or settings.default_timeout_ms
+    timeout_ms: float | None = request.header_int(b"x-timeout-ms", minimum=1, maximum=settings.max_timeout_ms)
+    if timeout_us:
+        timeout_ms = min(timeout_us / 1000, timeout_ms or settings.max_timeout_ms)
+    timeout_ms = timeout_ms or settings.default_timeout_ms
     max_cost: Nanos | None = None
     if (text := request.header(b"x-max-cost")) is not None:
         try:

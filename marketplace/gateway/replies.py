@@ -25,6 +25,7 @@ class Reply:
     headers: Headers
     body: bytes
     seq: int | None = None
+    text_bytes: int | None = None  # How much of the body, from its start, is text; None: all of it.
 
 
 def answer(body: bytes, headers: Headers, *, seq: int | None = None) -> Reply:

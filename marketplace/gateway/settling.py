@@ -7,18 +7,20 @@ from billing.metering import Meter, Receipt, Usage
 from billing.money import Nanos, to_decimal_string
 from billing.pricing import Terms
 from inference.engine import Inferred
-from marketplace.gateway import native
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
 from marketplace.gateway.idempotency import Claim
 from marketplace.gateway.log import RequestRecorder
-from marketplace.gateway.replies import Headers, Reply, answer, server_timing
+from marketplace.gateway.native import usage_fields
+from marketplace.gateway.replies import Headers, Reply, server_timing
 from marketplace.gateway.versions import ServedVersion
+from marketplace.gateway.wire import Call, Wire
 
 
 class Admitted(NamedTuple):
-    """A call that was let in: who calls what, and at which price."""
+    """A call that was let in: who calls what, in which format, and at which price."""
 
+    wire: Wire[Any]
     exchange: Exchange
     caller: Caller
     version: ServedVersion
@@ -29,7 +31,7 @@ class Admitted(NamedTuple):
 class Answered(NamedTuple):
     """What the model made of it, not charged yet."""
 
-    call: native.Call
+    call: Call
     inferred: Inferred
     hold: Hold
 
@@ -43,7 +45,7 @@ async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, record
     Raises:
         StorageUnavailable, ProcessFenced: nothing was written, so nothing is charged.
     """
-    exchange, caller, version, terms, claim = admitted
+    wire, exchange, caller, version, terms, claim = admitted
     call, inferred, hold = answered
     request = exchange.request
     usage = Usage(
@@ -59,14 +61,12 @@ async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, record
         replayable=claim is not None,
     )
     charge = usage.charge_nanos()
-    body = native.render(
-        request_id=request.public_id,
-        version=version,
-        prediction=version.bundle.pipeline.render(call.prepared, inferred.outputs, call.parameters),
-        usage=native.usage_fields(terms, units=call.units, charge_nanos=charge, livemode=caller.livemode),
-    )
-    reply = answer(body, _usage_headers(admitted, inferred, charge))
-    together: list[tuple[Any, Any]] = [recorder.answered(exchange, charge_nanos=charge, inferred=inferred, body=body)]
+    used = usage_fields(terms, units=call.units, charge_nanos=charge, livemode=caller.livemode)
+    reply = wire.render(call, inferred, request=request, version=version, usage=used)
+    reply.headers += _usage_headers(admitted, inferred, charge)
+    together: list[tuple[Any, Any]] = [
+        recorder.answered(exchange, charge_nanos=charge, inferred=inferred, body=reply.body[: reply.text_bytes])
+    ]
     if claim:
         together.append(claim.completed(reply))
     receipt: Receipt = await meter.settle(hold, usage, together=together)

@@ -1,0 +1,58 @@
+"""What differs between the addresses that run a model: how a body is read, run, answered and refused.
+
+The line (`app.Gateway`) is the same for all of them: who calls, what it costs and how it is
+charged never depends on the format.
+"""
+
+from collections.abc import Awaitable, Mapping
+from typing import Protocol, TypeVar
+
+from billing.pricing import Terms
+from inference.engine import Engine, Inferred
+from marketplace.gateway.options import GatewaySettings
+from marketplace.gateway.replies import Reply
+from marketplace.gateway.request import Request
+from marketplace.gateway.versions import ServedVersion
+
+
+class Call(Protocol):
+    """One request, checked and counted."""
+
+    @property
+    def units(self) -> int:
+        """What it uses in its price's unit, known before it runs."""
+
+    @property
+    def timeout_us(self) -> int | None:
+        """The time limit that its body asks for, in microseconds."""
+
+
+C = TypeVar("C", bound=Call)
+
+
+class Wire(Protocol[C]):
+    """One format of requests and replies."""
+
+    def parse(self, request: Request, body: bytes, version: ServedVersion, terms: Terms, *, limits: GatewaySettings) -> C:
+        """Read and check a body against the version, and count its units.
+
+        Raises:
+            RequestMalformed, HeaderInvalid, BodyTooLarge: it is not of this format (400, 413).
+            InvalidInput: the version does not take it (422).
+        """
+
+    def infer(self, engine: Engine, call: C, version: ServedVersion, *, tenant: str, deadline: float) -> Awaitable[Inferred]:
+        """Run the call; raises what `Engine.infer` raises."""
+
+    def render(self, call: C, inferred: Inferred, *, request: Request, version: ServedVersion, usage: Mapping[str, object]) -> Reply:
+        """Return the reply of an answered call, still without the headers of its bill.
+
+        Raises:
+            ModelFailed: what the model answered is no answer. Nothing is charged.
+        """
+
+    def finish(self, reply: Reply, request: Request) -> Reply:
+        """Return a settled reply, just run or repeated, as this request wants it encoded."""
+
+    def refuse(self, error: Exception, request: Request) -> Reply:
+        """Return what an error is to its caller. Unknown errors become a plain 500."""
