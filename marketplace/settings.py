@@ -9,11 +9,10 @@ from typing import Any, Final
 
 import dj_database_url
 from csp.constants import NONCE, SELF
-from django.templatetags.static import static
-from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from marketplace.env import env_bool, env_int, env_list, env_secret, env_str
+from marketplace.operator_pages import OPERATOR_PAGES
 
 BASE_DIR: Final = Path(__file__).resolve().parent.parent
 
@@ -255,69 +254,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 
 # ---------------------------------------------------------------- Operator's dashboard
 
-
-def _menu(title: str, *items: tuple[str, str, str]) -> dict[str, Any]:
-    """Return a group of the dashboard's menu: label, icon (Material Symbols) and table of each item."""
-    links = [{"title": label, "icon": icon, "link": reverse_lazy(f"admin:{table}_changelist")} for label, icon, table in items]
-    return {"title": title, "separator": True, "items": links}
-
-
-UNFOLD: dict[str, Any] = {
-    "SITE_TITLE": "Farebox",
-    "SITE_HEADER": "Farebox",
-    "SITE_SUBHEADER": "Operator",
-    "SITE_URL": "/",
-    "SITE_SYMBOL": "toll",
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("favicon.svg")}],
-    "SHOW_HISTORY": False,  # Django's log of form edits; ours is the audit record.
-    "DASHBOARD_CALLBACK": "marketplace.admin.dashboard.add_figures",
-    "STYLES": [lambda _: static("operator/dashboard.css")],
-    "COLORS": {
-        "primary": {  # The site's green.
-            "50": "#eef8f3",
-            "100": "#d8efe4",
-            "200": "#b3dfca",
-            "300": "#82c9a8",
-            "400": "#4dab83",
-            "500": "#2b8f66",
-            "600": "#0a6b4e",
-            "700": "#085840",
-            "800": "#074634",
-            "900": "#063a2b",
-            "950": "#032118",
-        },
-    },
-    "SIDEBAR": {
-        "navigation": [
-            {"title": None, "items": [{"title": "Now", "icon": "monitoring", "link": reverse_lazy("admin:index")}]},
-            _menu(
-                "Tenants",
-                ("Organizations", "apartment", "marketplace_organization"),
-                ("People", "group", "marketplace_user"),
-                ("Keys", "key", "marketplace_apikey"),
-                ("Requests", "swap_horiz", "marketplace_requestlog"),
-                ("Audit", "history", "marketplace_auditevent"),
-            ),
-            _menu(
-                "Catalogue",
-                ("Models", "deployed_code", "marketplace_cataloguemodel"),
-                ("Versions", "layers", "marketplace_modelversion"),
-                ("Prices", "sell", "billing_price"),
-            ),
-            _menu(
-                "Money",
-                ("Usage events", "receipt", "billing_usageevent"),
-                ("Hourly sums", "functions", "billing_usagerollup"),
-                ("Refunds", "undo", "billing_usagerefund"),
-                ("Budgets", "account_balance_wallet", "billing_budget"),
-                ("Credit", "payments", "billing_creditgrant"),
-                ("Ledger", "account_balance", "billing_ledgertransaction"),
-                ("Invoices", "request_quote", "billing_invoice"),
-            ),
-            _menu("Machinery", ("Processes", "memory", "billing_gatewayprocess"), ("Leases", "lock_clock", "billing_lease")),
-        ],
-    },
-}
+UNFOLD: Final = OPERATOR_PAGES
 
 # ---------------------------------------------------------------- Browser
 
