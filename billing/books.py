@@ -4,13 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from django.db import connection, transaction
 from django.db.models import Sum
+from django.utils import timezone
 
 from billing.ledger import ACCOUNT_SUBJECT
 from billing.models import (
+    BooksRun,
     Budget,
     CreditGrant,
     CreditPool,
@@ -21,7 +23,10 @@ from billing.models import (
     UsageRefund,
     UsageRollup,
 )
-from billing.periods import month_of
+from billing.periods import hour_of, month_of
+
+# Characters of a difference's words that its row keeps.
+_MAX_WORDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,28 @@ def check_books() -> list[Difference]:
             *_check_pools(),
             *_check_transactions(),
         ]
+
+
+def check_this_hour() -> list[Difference] | None:
+    """Check the books and keep the result in a `BooksRun`; None where somebody has claimed this hour.
+
+    A check that dies leaves its row unfinished, and the next hour has the next.
+    """
+    run, is_ours = BooksRun.objects.get_or_create(hour=hour_of(timezone.now()), defaults={"started_at": timezone.now()})
+    if not is_ours:
+        return None
+    differences = check_books()
+    run.finished_at = timezone.now()
+    run.differences = len(differences)
+    run.difference_nanos = sum(abs(difference.found - difference.facts) for difference in differences)
+    run.first = str(differences[0])[:_MAX_WORDS] if differences else ""
+    run.save(update_fields=["finished_at", "differences", "difference_nanos", "first"])
+    return differences
+
+
+def find_last_run() -> BooksRun | None:
+    """Return the last check that came to its end, or None while none has."""
+    return BooksRun.objects.filter(finished_at__isnull=False).order_by("-hour").first()
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
-from marketplace.models import ApiKey, AuditEvent, Organization, User
+from billing.periods import hour_of
+from marketplace.models import ApiKey, AuditCheck, AuditEvent, Organization, User
 
 # PostgreSQL advisory lock that serializes the chain; any constant of ours will do.
 _CHAIN_LOCK = 0x0FA2EB0C
@@ -68,6 +69,43 @@ def find_broken_link() -> AuditEvent | None:
             return event
         previous, sequence = event.hash, sequence + 1
     return None
+
+
+def check_this_hour() -> AuditCheck | None:
+    """Check the whole chain and keep the result; None where somebody has claimed this hour.
+
+    A chain alone does not show that its newest events were deleted, or all rewritten from some point on. So
+    each check remembers where the chain ended, and the next one looks whether that event is still there.
+    """
+    now = timezone.now()
+    ended = find_last_check()
+    check, is_ours = AuditCheck.objects.get_or_create(hour=hour_of(now), defaults={"started_at": now})
+    if not is_ours:
+        return None
+    last = AuditEvent.objects.order_by("-sequence").first()  # Before the walk: more may be written meanwhile.
+    broken = find_broken_link()
+    if broken is not None:
+        check.broken_sequence, check.words = broken.sequence, "it was edited, or the event before it is gone"
+    elif ended is not None and not _still_holds(ended):
+        check.broken_sequence, check.words = ended.last_sequence, "an event that was there at the last check is gone or rewritten"
+    # A broken chain does not move the mark: the next check must find what this one found.
+    if check.broken_sequence is None and last is not None:
+        check.last_sequence, check.last_hash = last.sequence, last.hash
+    elif ended is not None:
+        check.last_sequence, check.last_hash = ended.last_sequence, ended.last_hash
+    check.finished_at = timezone.now()
+    check.save(update_fields=["finished_at", "broken_sequence", "words", "last_sequence", "last_hash"])
+    return check
+
+
+def find_last_check() -> AuditCheck | None:
+    """Return the last check that came to its end, or None while none has."""
+    return AuditCheck.objects.filter(finished_at__isnull=False).order_by("-hour").first()
+
+
+def _still_holds(ended: AuditCheck) -> bool:
+    """Whether the event at which the chain ended then is there, unchanged."""
+    return ended.last_sequence == 0 or AuditEvent.objects.filter(sequence=ended.last_sequence, hash=ended.last_hash).exists()
 
 
 def _actor(by: User | ApiKey | str) -> str:

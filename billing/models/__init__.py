@@ -1,6 +1,7 @@
 """Billing's tables, one file per subject."""
 
 from billing.models.accounts import Account
+from billing.models.books import BooksRun
 from billing.models.budgets import Budget, GatewayProcess, Lease
 from billing.models.invoices import Invoice, InvoiceLine
 from billing.models.ledger import CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
@@ -9,6 +10,7 @@ from billing.models.usage import UsageEvent, UsageRefund, UsageRollup
 
 __all__ = [
     "Account",
+    "BooksRun",
     "Budget",
     "CreditGrant",
     "CreditPool",

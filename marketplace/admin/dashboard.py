@@ -7,23 +7,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
-from django.core.cache import cache
 from django.db.models import Count, F, Sum
 from django.db.models.functions import TruncMinute
 from django.http import HttpRequest
 from django.utils import timezone
 
-from billing.books import check_books
+from billing.books import find_last_run
 from billing.ledger import ACCOUNT_SUBJECT
-from billing.models import Budget, GatewayProcess, UsageRollup
+from billing.models import BooksRun, Budget, GatewayProcess, UsageRollup
 from marketplace.admin.facts import show_age, show_money
+from marketplace.audit import find_last_check
 from marketplace.latency import latency_of_site
 from marketplace.models import ApiKey, Organization, RequestLog
 from marketplace.problems import PROBLEMS
 
 _MINUTES: Final = 60
-# Summing up all events takes a while on a big site, and books that are wrong stay wrong.
-_BOOKS_CACHED_S: Final = 60
 # A process that has not spoken for so long is taken for dead and reclaimed.
 _DEAD_AFTER: Final = timedelta(seconds=10)
 _BAR_HEIGHT: Final = 64
@@ -63,8 +61,10 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
     """Return the front page's context with its figures (Unfold's dashboard callback)."""
     now = timezone.now()
     minutes = _calls_by_minute(now)
+    run = find_last_run()
     context |= {
-        "figures": [*_traffic(minutes, now), *_money(now), _books(), Figure("Tasks waiting", _waiting_tasks(), "for Celery")],
+        "alarms": _alarms(run),
+        "figures": [*_traffic(minutes, now), *_money(now), _books(run), Figure("Tasks waiting", _waiting_tasks(), "for Celery")],
         "bars": _bars(minutes, now),
         "bar_height": _BAR_HEIGHT,
         "busiest": max((answered + refused for answered, refused in minutes.values()), default=0),
@@ -129,15 +129,22 @@ def _rounded(nanos: int) -> str:
     return f"${nanos / 10**9:,.2f}" if nanos >= 10**9 else show_money(nanos)
 
 
-def _books() -> Figure:
-    checked: tuple[int, str] | None = cache.get("admin:books")
-    if checked is None:
-        differences = check_books()
-        total = sum(abs(difference.found - difference.facts) for difference in differences)
-        checked = (total, str(differences[0]) if differences else "every balance equals its facts")
-        cache.set("admin:books", checked, _BOOKS_CACHED_S)
-    total, note = checked
-    return Figure("Books differ by", show_money(total), note, state="bad" if total else "")
+def _books(run: BooksRun | None) -> Figure:
+    if run is None:
+        return Figure("Books differ by", "–", "not checked yet: that is done once an hour")
+    note = run.first or f"every balance equals its facts, checked {show_age(run.finished_at)}"
+    return Figure("Books differ by", show_money(run.difference_nanos), note, state="bad" if run.differences else "")
+
+
+def _alarms(run: BooksRun | None) -> list[str]:
+    """Return what the operator must look into before anything else."""
+    alarms = []
+    if run is not None and run.differences:
+        alarms.append(f"The books do not balance: {run.differences} differences. The first: {run.first}.")
+    check = find_last_check()
+    if check is not None and check.broken_sequence is not None:
+        alarms.append(f"The audit chain is broken at event {check.broken_sequence}: {check.words}.")
+    return alarms
 
 
 def _bars(minutes: dict[datetime, tuple[int, int]], now: datetime) -> list[Bar]:

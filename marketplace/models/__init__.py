@@ -1,6 +1,6 @@
 """The marketplace's tables, one file per subject."""
 
-from marketplace.models.audit import AuditEvent
+from marketplace.models.audit import AuditCheck, AuditEvent
 from marketplace.models.catalogue import CatalogueModel, ModelVersion
 from marketplace.models.changes import ControlChange
 from marketplace.models.keys import ApiKey
@@ -9,6 +9,7 @@ from marketplace.models.tenants import Membership, Organization, User
 
 __all__ = [
     "ApiKey",
+    "AuditCheck",
     "AuditEvent",
     "CatalogueModel",
     "ControlChange",

@@ -28,3 +28,19 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.target} by {self.by}"
+
+
+class AuditCheck(models.Model):
+    """One hour's check of the chain. The row is the claim on it, so that one process does the work."""
+
+    hour = models.DateTimeField(unique=True)  # Its first moment, UTC.
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)  # None: it runs, or died.
+    # Where the chain ended when it last held: the next check looks for this event.
+    last_sequence = models.PositiveBigIntegerField(default=0)
+    last_hash = models.CharField(max_length=64, blank=True)
+    broken_sequence = models.PositiveBigIntegerField(null=True)  # None: the chain holds.
+    words = models.CharField(max_length=200, blank=True)  # How it is broken.
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H:00}: {'holds' if self.broken_sequence is None else 'broken'}"

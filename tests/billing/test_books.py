@@ -8,10 +8,10 @@ from django.db import connection
 from django.db.models import F
 
 from billing import tasks
-from billing.books import check_books
+from billing.books import check_books, check_this_hour, find_last_run
 from billing.invoicing import CLOSE_AFTER, close_period
 from billing.metering import Meter
-from billing.models import Account, Budget, CreditPool, GatewayProcess, Lease, Price, UsageRefund, UsageRollup
+from billing.models import Account, BooksRun, Budget, CreditPool, GatewayProcess, Lease, Price, UsageRefund, UsageRollup
 from billing.refunding import refund_event
 from tests.billing.facts import Recorder, call, in_thread, usage_of, whole_account, with_meter
 
@@ -95,4 +95,33 @@ def test_the_tasks_do_their_work(recorder: Recorder, caplog: pytest.LogCaptureFi
 
     Budget.objects.update(spent_nanos=77)
     tasks.check_books()
+    assert "The books differ" not in caplog.text  # This hour's check was made.
+
+    BooksRun.objects.all().delete()
+    tasks.check_books()
     assert "The books differ: budget spent" in caplog.text
+
+
+def test_a_check_of_the_books_is_made_once_an_hour_and_its_result_kept(recorder: Recorder) -> None:
+    assert check_this_hour() == []
+    run = find_last_run()
+    assert run is not None
+    assert (run.differences, run.difference_nanos, run.first) == (0, 0, "")
+
+    Budget.objects.update(spent_nanos=F("spent_nanos") + 77)
+    assert check_this_hour() is None  # Somebody has done it: nothing is found, and nothing changed.
+    assert find_last_run() == run
+
+    BooksRun.objects.update(hour=NOVEMBER)
+    differences = check_this_hour()
+    run = find_last_run()
+    assert run is not None
+    assert differences is not None
+    assert (run.differences, run.difference_nanos) == (len(differences), 77 * len(differences))
+    assert run.first.startswith("budget spent of ")
+
+
+def test_a_check_that_died_is_no_result(recorder: Recorder) -> None:
+    BooksRun.objects.create(hour=NOVEMBER, started_at=NOVEMBER)
+
+    assert find_last_run() is None

@@ -6,7 +6,9 @@ from django.utils import timezone
 
 from billing.ids import uuid7
 from billing.models import Budget, GatewayProcess, UsageEvent
-from marketplace.models import ApiKey, RequestLog
+from billing.tasks import check_books
+from marketplace.models import ApiKey, AuditCheck, Organization, RequestLog
+from marketplace.tasks import check_audit
 
 
 def figures(desk: Client) -> dict[str, Any]:
@@ -35,6 +37,8 @@ def test_an_empty_site_has_a_front_page(desk: Client) -> None:
 
 
 def test_the_front_page_counts_calls_and_money(desk: Client, event: UsageEvent) -> None:
+    check_books()
+
     shown = figures(desk)
 
     assert shown["Spend today"].value == "$0.0000022"
@@ -57,10 +61,25 @@ def test_refusals_are_counted_by_code(desk: Client, key: ApiKey) -> None:
 
 def test_books_that_do_not_balance_are_shown_in_red(desk: Client, event: UsageEvent) -> None:
     Budget.objects.filter(subject="account", spent_nanos__gt=0).update(spent_nanos=2201)
+    check_books()
 
     shown = figures(desk)["Books differ by"]
 
     assert (shown.value, shown.state) == ("$0.000000001", "bad")
+    assert "The books do not balance: 1 differences" in desk.get("/admin/").content.decode()
+
+
+def test_books_that_nobody_checked_do_not_read_zero(desk: Client, event: UsageEvent) -> None:
+    assert figures(desk)["Books differ by"].value == "–"
+
+
+def test_a_broken_audit_chain_is_an_alarm(desk: Client, organization: Organization) -> None:
+    check_audit()
+    assert "operator__alarm" not in desk.get("/admin/").content.decode()
+
+    AuditCheck.objects.update(broken_sequence=3, words="it was edited")
+
+    assert "The audit chain is broken at event 3: it was edited." in desk.get("/admin/").content.decode()
 
 
 def test_a_silent_process_is_told_from_a_live_one(desk: Client, event: UsageEvent) -> None:
