@@ -47,15 +47,19 @@ class GroupCommitter:
     All public methods but `stop` are called on the event loop's thread.
     """
 
-    def __init__(self, *, delivered: Callable[[], int], renewed: Callable[[UUID], None]) -> None:
+    def __init__(
+        self, *, delivered: Callable[[], int], renewed: Callable[[UUID], None], committed: Callable[[float], None] = lambda _: None
+    ) -> None:
         """Prepare; `start` starts.
 
         Args:
             delivered: Returns the seq up to which all replies have been delivered. Called on the commit thread.
             renewed: Called on the event loop when the process got a new identity: leases of the old one are gone.
+            committed: Called on the commit thread with the seconds that each group took.
         """
         self._delivered = delivered
         self._renewed = renewed
+        self._committed = committed
         self._queue: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self._identity = ProcessIdentity()
         self._prepared: Any = None  # The driver's connection that has our settings.
@@ -67,6 +71,7 @@ class GroupCommitter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started: asyncio.Future[None] | None = None
         self.process_id: UUID = self._identity.id  # As the event loop knows it.
+        self.written_at = 0.0  # When it last wrote, by the monotonic clock.
         self.refusal: StorageUnavailable | None = StorageUnavailable("The commit thread has not started.")
 
     async def start(self) -> None:
@@ -130,7 +135,7 @@ class GroupCommitter:
             connection.close()
             self._tell(self._fail_start, unavailable(error) if isinstance(error, Error) else error)
             return
-        self.refusal = find_shortage()
+        self.refusal, self.written_at = find_shortage(), time.monotonic()
         self._tell(self._end_start)
         next_beat = time.monotonic() + _HEARTBEAT_S
         while True:
@@ -166,6 +171,7 @@ class GroupCommitter:
         except Exception as error:  # The thread must live: whatever it is, its callers get it.
             log.exception("A group of %d could not be written.", len(units))
             outcomes.update({unit: error for unit in units if unit not in outcomes})
+        self._committed(time.monotonic() - self._began)
         self._tell(wake_callers, outcomes)
 
     def _write(self, units: list[Unit], outcomes: dict[Unit, Outcome]) -> None:
@@ -218,6 +224,7 @@ class GroupCommitter:
             self._is_doubtful = True
             raise
         self._identity.committed()
+        self.written_at = time.monotonic()
         outcomes.update(results)
 
     def _settle_doubt(self, error: Error, *, is_at_commit: bool) -> None:

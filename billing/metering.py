@@ -6,7 +6,8 @@ of this process.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -23,6 +24,9 @@ from billing.refunding import WriteRefunds
 from billing.settling import Settlement, WriteSettlements
 
 log = logging.getLogger(__name__)
+
+# A commit thread that wrote nothing for so long hangs: statements end after 5 s, and it writes each second.
+_SILENT_S: Final = 10.0
 
 
 class Usage(NamedTuple):
@@ -57,11 +61,16 @@ class Receipt(NamedTuple):
 class Meter:
     """This process's meter. All methods are called on the event loop that started it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, committed: Callable[[float], None] = lambda _: None) -> None:
+        """Prepare; `start` starts.
+
+        Args:
+            committed: Told how many seconds each group commit took, on the commit thread.
+        """
         self._delivered = DeliveryMark()
         self._last_seq = 0
         self._in_doubt: list[int] = []  # Calls that were refused, and may be charged all the same.
-        self._committer = committer = GroupCommitter(delivered=lambda: self._delivered.mark, renewed=self._renewed)
+        self._committer = committer = GroupCommitter(delivered=lambda: self._delivered.mark, renewed=self._renewed, committed=committed)
         self._settlements: Final = WriteSettlements(committer.writing_as)
         self._refunds: Final = WriteRefunds()
         self._leases = LeaseBook(committer, give=GiveLeases(committer.writing_as), take_back=TakeLeasesBack(committer.writing_as))
@@ -104,6 +113,10 @@ class Meter:
     def is_open(self) -> bool:
         """Whether what a call uses could be recorded now."""
         return self._committer.refusal is None
+
+    def is_writing(self) -> bool:
+        """Whether the commit thread can write, and has lately: it does each second, whatever there is to do."""
+        return self.is_open() and time.monotonic() - self._committer.written_at < _SILENT_S
 
     def check_open(self) -> None:
         """Refuse a call before it runs while it could not be recorded.

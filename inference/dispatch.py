@@ -4,7 +4,7 @@ Knows neither processes nor files: a runner is anything with `run` and `kill`.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -70,6 +70,7 @@ class Counters:
     padded_tokens: int = 0
     failed_rows: int = 0
     retried_rows: int = 0
+    batches_by_rows: Counter[int] = field(default_factory=Counter)  # How many batches had so many rows.
 
 
 class Dispatcher:
@@ -289,6 +290,7 @@ class Dispatcher:
         counters = self.counters
         counters.batches += 1
         counters.rows += len(rows)
+        counters.batches_by_rows[len(rows)] += 1
         counters.tokens += tokens
         counters.padded_tokens += longest * len(rows)
 

@@ -40,6 +40,7 @@ class EngineStats:
     padded_tokens: int  # Rows x longest of each batch, so padding's share is 1 - tokens / padded_tokens.
     failed_rows: int  # Rows of batches that the model failed on, before they were retried.
     retried_rows: int
+    batches_by_rows: dict[int, int]  # Rows of a batch -> how many had so many.
     restarts: int
     ready_workers: int
     pids: tuple[int, ...]
@@ -191,7 +192,7 @@ class Engine:
         fleet, dispatcher = self._fleet, self._dispatcher
         if fleet is None or dispatcher is None:
             return EngineStats(
-                queue_rows=0, batches=0, rows=0, tokens=0, padded_tokens=0, failed_rows=0, retried_rows=0,
+                queue_rows=0, batches=0, rows=0, tokens=0, padded_tokens=0, failed_rows=0, retried_rows=0, batches_by_rows={},
                 restarts=0, ready_workers=0, pids=(), provider="cpu", sandbox={},
             )  # fmt: skip
         counters, stations, workers = dispatcher.counters, dispatcher.stations, fleet.workers
@@ -204,6 +205,7 @@ class Engine:
             padded_tokens=counters.padded_tokens,
             failed_rows=counters.failed_rows,
             retried_rows=counters.retried_rows,
+            batches_by_rows=dict(counters.batches_by_rows),
             restarts=fleet.restarts,
             ready_workers=len(stations),
             pids=tuple(worker.pid for worker in workers),

@@ -1,6 +1,5 @@
 """The front door: model calls go to the gateway, everything else to Django under WSGI (ADR 1)."""
 
-import json
 import logging
 
 from marketplace.wsgi import application as django_application  # Sets Django up: keep it first.
@@ -9,6 +8,7 @@ from marketplace.django_bridge import DjangoBridge  # isort: skip
 from marketplace.gateway.request import Receive, Scope, Send  # isort: skip
 from marketplace.gateway.routing import PREFIX  # isort: skip
 from marketplace.gateway.service import GatewayService  # isort: skip
+from marketplace.probes import PATHS, Probes  # isort: skip
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +18,7 @@ class FrontDoor:
 
     def __init__(self) -> None:
         self._service: GatewayService | None = None
+        self._probes: Probes | None = None
         self._django = DjangoBridge(django_application)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -28,8 +29,8 @@ class FrontDoor:
             return
         elif self._service and scope["method"] == "POST" and scope["path"].startswith(PREFIX):
             await self._service.gateway(scope, receive, send)
-        elif scope["path"] == "/healthz":
-            await self._tell_health(send)
+        elif self._probes and scope["path"] in PATHS:
+            await self._probes(scope, receive, send)
         else:
             await self._django(scope, receive, send)
 
@@ -42,18 +43,11 @@ class FrontDoor:
             log.exception("The gateway could not start")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        self._service = service
+        self._service, self._probes = service, Probes(service, pages_respond=self._django.is_responsive)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await service.stop()
         await send({"type": "lifespan.shutdown.complete"})
-
-    async def _tell_health(self, send: Send) -> None:
-        ready = self._service is not None and self._service.is_ready() and self._django.is_responsive()
-        body = json.dumps({"status": "ok" if ready else "unavailable"}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": 200 if ready else 503, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
 
 
 application = FrontDoor()

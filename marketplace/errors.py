@@ -92,6 +92,12 @@ class MethodNotAllowed(MarketplaceError):
         self.allow = allow
 
 
+class MetricsTokenInvalid(MarketplaceError):
+    """Metrics are for the operator, who sends METRICS_TOKEN as `Authorization: Bearer <token>`."""
+
+    code = "metrics_token_invalid"
+
+
 class BodyTooLarge(MarketplaceError):
     """The request's body is larger than this site reads."""
 
@@ -193,12 +199,6 @@ class KeyLimitReached(MarketplaceError):
     def __init__(self, *, limit: int) -> None:
         super().__init__(f"The organization already holds {limit} live keys. Revoke one first.")
         self.limit = limit
-
-
-class VersionInvalid(MarketplaceError):
-    """The version cannot be published."""
-
-    code = "version_invalid"
 
 
 class KeyNotLive(MarketplaceError):

@@ -221,7 +221,9 @@ CELERY_TIMEZONE = "UTC"
 # Seconds between runs. Each task may run twice or late: the database decides, not the clock.
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "reclaim-dead-processes": {"task": "billing.tasks.reclaim_dead_processes", "schedule": 5.0, "options": {"expires": 5}},
-    "check-books": {"task": "billing.tasks.check_books", "schedule": 3600.0, "options": {"expires": 600}},
+    # Asked for each minute, done once an hour: a site that was just started is not unchecked until the next.
+    "check-books": {"task": "billing.tasks.check_books", "schedule": 60.0, "options": {"expires": 60}},
+    "check-audit": {"task": "marketplace.tasks.check_audit", "schedule": 60.0, "options": {"expires": 60}},
     "close-periods": {"task": "billing.tasks.close_periods", "schedule": 900.0, "options": {"expires": 600}},
     "prune": {"task": "marketplace.tasks.prune", "schedule": 3600.0, "options": {"expires": 600}},
 }
@@ -300,6 +302,12 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
     },
 }
+
+# ---------------------------------------------------------------- Watching it
+
+# What a scraper of /metrics sends as its bearer token. Without one, only this machine may read them, and
+# only while the site is open to this machine alone.
+METRICS_TOKEN: Final = env_str("METRICS_TOKEN", default="")
 
 # ---------------------------------------------------------------- Logs
 

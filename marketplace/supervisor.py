@@ -58,7 +58,7 @@ class _Running:
 class Supervisor:
     """Runs programs until a signal says stop: the gateway, and others that help it.
 
-    The first one is the gateway: it answers /healthz on the listener, and is stopped first.
+    The first one is the gateway: it answers /readyz on the listener, and is stopped first.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Supervisor:
     def _send_probe(self) -> None:
         assert self._probe is not None
         with contextlib.suppress(OSError):
-            self._probe.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            self._probe.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         self._selector.modify(self._probe, selectors.EVENT_READ, self._read_probe)
 
     def _read_probe(self) -> None:

@@ -23,6 +23,7 @@ from marketplace.gateway.routing import Route, find_route
 from marketplace.gateway.settling import Admitted, Answered, settle
 from marketplace.gateway.snapshot import Snapshot
 from marketplace.gateway.wire import Wire
+from marketplace.metrics import CallMetrics
 from marketplace.problems import status_of
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Gateway:
         recorder: RequestRecorder,
         settings: GatewaySettings,
         patience: Patience,
+        metrics: CallMetrics,
     ) -> None:
         self._snapshot = snapshot
         self._meter = meter
@@ -52,6 +54,7 @@ class Gateway:
         self._recorder = recorder
         self._settings = settings
         self._patience = patience
+        self._metrics = metrics
         self._key_rates = RateLimiter(policy="key")
         self._organization_rates = RateLimiter(policy="organization")
         self._in_flight = ConcurrencyLimiter(limit=settings.organization_concurrency)
@@ -64,6 +67,10 @@ class Gateway:
             reply = await self._answer(exchange)
         except Exception as error:  # noqa: BLE001 (the door: no stack trace may leave the house)
             reply = self._refuse(error, exchange)
+        except asyncio.CancelledError:
+            self._metrics.ended(*exchange.served, "cancelled")
+            raise
+        self._count(exchange, reply)
         self._patience.begin(_SEND_TIMEOUT_S)
         try:
             await send_reply(reply, request, send)
@@ -165,12 +172,26 @@ class Gateway:
     def _refuse(self, error: Exception, exchange: Exchange) -> Reply:
         """Turn an error into a reply in the caller's format, and put it into the caller's request log."""
         status = status_of(error)
+        code = str(getattr(error, "code", "internal_error"))
+        self._metrics.refused(code)
         if status == 500:
             log.error("Request %s failed", exchange.request.public_id, exc_info=error)
         reply = _wire_of(exchange.route).refuse(error, exchange.request)
         reply.headers.extend(exchange.rate_headers())
-        self._recorder.refused(exchange, status=status, code=str(getattr(error, "code", "internal_error")))
+        self._recorder.refused(exchange, status=status, code=code)
         return reply
+
+    def _count(self, exchange: Exchange, reply: Reply) -> None:
+        """Count the call by what came of it."""
+        if reply.seq is not None:  # Settled.
+            model, version = exchange.served
+            total_s = exchange.elapsed_us() / 1e6
+            self._metrics.answered(model, version, exchange.stages, total_s, exchange.units, exchange.charge_nanos)
+        elif reply.status >= 400:
+            self._metrics.ended(*exchange.served, "failed" if reply.status >= 500 else "refused")
+        else:
+            estimated = exchange.route is not None and exchange.route.action == "estimate"
+            self._metrics.ended(*exchange.served, "estimated" if estimated else "replayed")
 
 
 def _wire_of(_route: Route | None) -> Wire[Any]:

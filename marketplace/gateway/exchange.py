@@ -19,7 +19,7 @@ _LONG_S: Final = 0.25
 class Exchange:
     """A request with what each step found out. A refusal in any step leaves the rest unset."""
 
-    __slots__ = ("_lap", "caller", "occurred_at", "rates", "request", "route", "stages", "terms", "units", "version")
+    __slots__ = ("_lap", "caller", "charge_nanos", "occurred_at", "rates", "request", "route", "stages", "terms", "units", "version")
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -28,6 +28,7 @@ class Exchange:
         self.version: ServedVersion | None = None
         self.terms: Terms | None = None
         self.units = 0
+        self.charge_nanos = 0
         self.rates: tuple[RateState, RateState] | None = None  # Of the key, of the organization.
         self.occurred_at = datetime.now(UTC)
         self.stages: list[tuple[bytes, float]] = []  # Name and seconds, in order.
@@ -43,6 +44,11 @@ class Exchange:
         """Note stages that were measured elsewhere, in seconds; the next begins now."""
         self.stages.extend(stages)
         self._lap = time.perf_counter()
+
+    @property
+    def served(self) -> tuple[str, int]:
+        """The model's path and the version's number, once they were found; else nothing, and 0."""
+        return (self.version.model_path, self.version.number) if self.version else ("", 0)
 
     def has_waited(self) -> bool:
         """Whether so much time has passed that what is known of the caller must be asked again."""

@@ -23,6 +23,7 @@ from marketplace.gateway.patience import Patience
 from marketplace.gateway.reader import Reader
 from marketplace.gateway.snapshot import Snapshot
 from marketplace.gateway.versions import load_model
+from marketplace.metrics import CallMetrics
 from marketplace.models import ModelVersion
 
 log = logging.getLogger(__name__)
@@ -36,16 +37,17 @@ class GatewayService:
     """The gateway with its snapshot, meter and engine."""
 
     def __init__(self) -> None:
-        self._reader = Reader(threads=2)
-        self.meter = Meter()
+        self.reader = Reader(threads=2)
+        self.metrics = CallMetrics()
+        self.meter = Meter(committed=self.metrics.committed)
         self.engine = Engine(workers=settings.INFERENCE_WORKERS or os.cpu_count() or 1, max_queue_rows=settings.MAX_QUEUE_ROWS)
         self.snapshot = Snapshot(
-            load_caller=lambda digest: self._reader.run(load_caller, digest),
-            load_model=lambda path: self._reader.run(load_model, path),
+            load_caller=lambda digest: self.reader.run(load_caller, digest),
+            load_model=lambda path: self.reader.run(load_model, path),
             trusted_proxies=frozenset(settings.TRUSTED_PROXIES),
         )
         self._feed = ChangeFeed(self.snapshot)
-        self._recorder = RequestRecorder(self.meter)
+        self.recorder = RequestRecorder(self.meter)
         self._flusher: asyncio.Task[None] | None = None
         self._patience = Patience()
         self.gateway = Gateway(
@@ -54,7 +56,8 @@ class GatewayService:
             meter=self.meter,
             engine=self.engine,
             claims=Claims(self.meter),
-            recorder=self._recorder,
+            recorder=self.recorder,
+            metrics=self.metrics,
             settings=GatewaySettings(
                 max_body_bytes=settings.MAX_BODY_BYTES,
                 body_timeout_s=settings.BODY_TIMEOUT_MS / 1000,
@@ -88,17 +91,22 @@ class GatewayService:
         await self.engine.stop(drain_s=DRAIN_S)
         await self._patience.stop()
         with suppress(Exception):  # When keys were last used may be lost; stopping may not fail for it.
-            await self._recorder.flush_last_used()
+            await self.recorder.flush_last_used()
         await self.meter.stop()
         await self._feed.stop()
-        self._reader.close()
+        self.reader.close()
 
-    def is_ready(self) -> bool:
-        """Whether a call could be answered now."""
-        return self.engine.is_ready() and self.meter.is_open() and self.snapshot.is_fresh()
+    def find_unready(self) -> dict[str, str]:
+        """Return what keeps a call from being answered now, by part; nothing where it would be."""
+        checks = (
+            ("database", self.meter.is_writing(), "The database cannot be written, or its disk is nearly full."),
+            ("control_data", self.snapshot.is_fresh(), "Keys and prices could not be read for 2 s."),
+            ("workers", self.engine.is_ready(), "No inference worker is ready."),
+        )
+        return {name: reason for name, holds, reason in checks if not holds}
 
     async def _warm_up(self) -> None:
-        paths = await self._reader.run(_public_paths)
+        paths = await self.reader.run(_public_paths)
         for path in paths:
             try:
                 model = await self.snapshot.models.get(path)
@@ -111,7 +119,7 @@ class GatewayService:
         while True:
             await asyncio.sleep(_FLUSH_INTERVAL_S)
             try:
-                await self._recorder.flush_last_used()
+                await self.recorder.flush_last_used()
             except Exception as error:  # noqa: BLE001 (tried again in 10 s with newer times)
                 log.warning("When keys were last used could not be written: %s", error)
 

@@ -72,7 +72,7 @@ async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, record
     receipt: Receipt = await meter.settle(hold, usage, together=together)
     exchange.end_stage(b"settle")
     reply.headers.append(server_timing(exchange.stages))
-    reply.seq = receipt.seq
+    reply.seq, exchange.charge_nanos = receipt.seq, receipt.charge_nanos
     return reply
 
 

@@ -133,11 +133,11 @@ class Site:
         time.sleep(0.2)  # The lines behind it come in the same breath.
 
     def wait_until_healthy(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait for /healthz to answer 200."""
+        """Wait for /readyz to answer 200."""
         deadline = time.monotonic() + timeout_s
         while True:
             try:
-                if Caller(self.port, None).get("/healthz").status == 200:
+                if Caller(self.port, None).get("/readyz").status == 200:
                     return
             except OSError:
                 pass

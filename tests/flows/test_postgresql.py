@@ -95,7 +95,7 @@ def test_without_its_server_the_site_says_503_at_once_and_goes_on_when_it_is_bac
         asked = time.monotonic()
         answers = [caller.predict() for _ in range(5)]
         took_s = time.monotonic() - asked
-        health, listed = caller.get("/healthz"), caller.get("/v1/keys")
+        alive, ready, listed = caller.get("/healthz"), caller.get("/readyz"), caller.get("/v1/keys")
     finally:
         server.start()
 
@@ -103,7 +103,9 @@ def test_without_its_server_the_site_says_503_at_once_and_goes_on_when_it_is_bac
     assert {answer.code for answer in answers} <= {"storage_unavailable", "control_data_stale"}
     assert all("retry-after" in answer.headers for answer in answers)
     assert took_s < 1.0
-    assert health.status == 503
+    assert alive.status == 200  # The process is well: starting it again would help nobody.
+    assert (ready.status, ready.json()["status"]) == (503, "unavailable")
+    assert ready.json()["checks"]["database"] != "ok"
     assert (listed.status, listed.code) == (503, "storage_unavailable")
     wait_until_served(caller)
     assert caller.get("/v1/keys").status == 200
@@ -187,7 +189,7 @@ def test_one_of_two_gateways_killed_leaves_the_other_serving_and_the_books_whole
         for _ in range(3):
             time.sleep(0.7)
             gateways[1].kill_gateway()
-            assert Caller(gateways[0].port, None).get("/healthz").status == 200
+            assert Caller(gateways[0].port, None).get("/readyz").status == 200
             gateways[1].wait_until_healthy(timeout_s=60)
 
 

@@ -33,7 +33,7 @@ def connections(site: Site, count: int, *, receive_buffer_bytes: int | None = No
 def assert_others_are_served(site: Site) -> None:
     caller = Caller(site.port, site.key)
     caller._connection.timeout = PATIENCE_S
-    for ask in (lambda: caller.get("/"), lambda: caller.get("/v1/keys"), caller.predict, lambda: caller.get("/healthz")):
+    for ask in (lambda: caller.get("/"), lambda: caller.get("/v1/keys"), caller.predict, lambda: caller.get("/readyz")):
         began = time.monotonic()
         answer = ask()
         assert answer.status == 200, answer.body
