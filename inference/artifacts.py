@@ -1,4 +1,4 @@
-"""A version's files as the engine takes them: the ONNX artifact, its hash, and its pipeline."""
+"""A version's files as the engine takes them: the ONNX artifact, its hash and signature, and its pipeline."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from inference.errors import ModelLoadFailed
+from inference.files import read_bounded
+from inference.graph import signature_of
 from inference.pipelines.pipeline import Pipeline, load_pipeline
+from inference.signature import Signature
 
 # The publish gate's limit (MODELS section 3); a larger file is refused before it is read.
 MAX_MODEL_BYTES: Final = 200 * 2**20
@@ -14,23 +17,24 @@ MAX_MODEL_BYTES: Final = 200 * 2**20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """One servable artifact: where it lies, what it must hash to, and how text becomes its inputs."""
+    """One servable artifact: where it lies, what it must hash to, what it takes, and how text becomes that."""
 
     folder: Path
     path: Path
     digest: str  # SHA-256 of the ONNX file, hex.
     size_bytes: int
-    pipeline: Pipeline
+    signature: Signature
+    pipeline: Pipeline | None  # None: callers send the graph's own tensors, by name.
     # What the engine knows the version by: the artifact, and the names its pipeline uses.
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Derive the key once; it is looked up on every call."""
-        object.__setattr__(self, "key", f"{self.digest}:{self.pipeline.collation}")
+        object.__setattr__(self, "key", f"{self.digest}:{self.pipeline.collation if self.pipeline else 'tensors'}")
 
 
 def load_bundle(folder: Path, *, artifact: str = "model.onnx", sha256: str | None) -> Bundle:
-    """Return the bundle in a folder of `pipeline.json`, its vocabulary and the named ONNX file.
+    """Return the bundle in a folder of the named ONNX file and, unless it takes raw tensors, `pipeline.json` and its vocabulary.
 
     Args:
         folder: Where the files lie.
@@ -44,14 +48,15 @@ def load_bundle(folder: Path, *, artifact: str = "model.onnx", sha256: str | Non
     if Path(artifact).name != artifact:
         msg = f"artifact {artifact!r} is not a file name"
         raise ModelLoadFailed(msg)
-    pipeline = load_pipeline(folder)
+    pipeline = load_pipeline(folder) if (folder / "pipeline.json").exists() else None
     path = folder / artifact
-    model = _read_file(path)
+    model = read_bounded(path, limit_bytes=MAX_MODEL_BYTES)
     digest = hashlib.sha256(model).hexdigest()
     if sha256 is not None and digest != sha256.lower():
         msg = f"{artifact} hashes to {digest}, not to {sha256}"
         raise ModelLoadFailed(msg)
-    return Bundle(folder=folder, path=path, digest=digest, size_bytes=len(model), pipeline=pipeline)
+    signature = signature_of(model, digest=digest)
+    return Bundle(folder=folder, path=path, digest=digest, size_bytes=len(model), signature=signature, pipeline=pipeline)
 
 
 def read_model(bundle: Bundle) -> bytes:
@@ -60,22 +65,9 @@ def read_model(bundle: Bundle) -> bytes:
     Raises:
         ModelLoadFailed: the file is gone or has changed since.
     """
-    model = _read_file(bundle.path)
+    model = read_bounded(bundle.path, limit_bytes=MAX_MODEL_BYTES)
     digest = hashlib.sha256(model).hexdigest()
     if digest != bundle.digest:
         msg = f"{bundle.path.name} hashes to {digest}, not to {bundle.digest}"
-        raise ModelLoadFailed(msg)
-    return model
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            model = file.read(MAX_MODEL_BYTES + 1)
-    except OSError as error:
-        msg = f"{path.name} cannot be read: {error.strerror}"
-        raise ModelLoadFailed(msg) from error
-    if len(model) > MAX_MODEL_BYTES:
-        msg = f"{path.name} is larger than {MAX_MODEL_BYTES} bytes"
         raise ModelLoadFailed(msg)
     return model

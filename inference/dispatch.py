@@ -1,21 +1,22 @@
 """Queues on one side, workers on the other: which rows go where, and what becomes of the answers.
 
-Knows neither processes nor files: a runner is anything with `run` and `kill`.
+Knows neither processes nor files: a runner is anything that runs batches and can be killed (`queueing.Runner`).
 """
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from inference.batching import BatchLimits, StepCosts
+from inference.counters import MAX_COUNTED_ROWS, Counters
 from inference.errors import DeadlineExceeded, InferenceError, ModelFailed, QueueFull, WorkerLost
-from inference.queueing import Call, Inferred, Row, RowQueue
+from inference.queueing import Answers, Call, Inferred, Row, RowQueue, Runner, TensorQueue, Tensors
 
 # A row is given to two workers at most: a third would let one poisonous call stop them all, one after the other.
 _MAX_LOST_WORKERS: Final = 2
@@ -23,23 +24,15 @@ _MAX_LOST_WORKERS: Final = 2
 _MEAN_WEIGHT: Final = 0.1
 
 
-class Runner(Protocol):
-    """What runs batches, in order, one at a time."""
-
-    def run(self, version: int, rows: Sequence[npt.NDArray[np.int64]]) -> int:
-        """Start a batch, return its tag."""
-
-    def kill(self) -> None:
-        """End it, whatever it is doing."""
-
-
 @dataclass(slots=True, eq=False)
 class Batch:
     """Rows that were sent together."""
 
+    queue: RowQueue
     tag: int
     provider: str
     rows: list[Row]
+    size: int  # Rows of the model's batch: of calls with tensors, all of their rows.
 
 
 @dataclass(slots=True, eq=False)
@@ -54,23 +47,6 @@ class Station:
     loading: int = 0  # While it loads a model, batches would wait for the load.
     batches: int = 0
     timer: asyncio.TimerHandle | None = None
-
-    def can_take(self, key: str) -> bool:
-        """Whether a batch of this version would run at once."""
-        return self.running is None and not self.loading and key in self.serves
-
-
-@dataclass(slots=True)
-class Counters:
-    """What has happened since the start."""
-
-    batches: int = 0
-    rows: int = 0
-    tokens: int = 0
-    padded_tokens: int = 0
-    failed_rows: int = 0
-    retried_rows: int = 0
-    batches_by_rows: Counter[int] = field(default_factory=Counter)  # How many batches had so many rows.
 
 
 class Dispatcher:
@@ -92,7 +68,8 @@ class Dispatcher:
         self._run_timeout_s = run_timeout_s
         self._loop = asyncio.get_running_loop()
         self._stations: list[Station] = []
-        self._queues: dict[str, RowQueue] = {}
+        self._queues: dict[str, RowQueue] = {}  # Of pipelines' rows.
+        self._tensor_queues: dict[str, TensorQueue] = {}
         self._turns: deque[RowQueue] = deque()  # Each at most once; those with waiting rows, and some that have none left.
         self._calls: set[Call] = set()
         self._alarm: asyncio.TimerHandle | None = None
@@ -106,26 +83,37 @@ class Dispatcher:
     def submit(
         self,
         key: str,
-        rows: Sequence[npt.NDArray[np.int64]],
+        rows: Sequence[npt.NDArray[np.int64]] | Sequence[Tensors],
         *,
-        output: str,
+        output: str | None,
         tenant: Hashable,
         deadline: float,
     ) -> Call:
         """Queue a call; its future brings the answer.
+
+        Args:
+            key: The version's.
+            rows: Of a pipeline's call, each row's ids; of one with tensors, these alone.
+            output: Of a pipeline's call, the name its answer goes by; None for tensors.
+            tenant: Whose it is.
+            deadline: Seconds of the loop's clock.
 
         Raises:
             QueueFull, DeadlineExceeded: nothing was queued.
         """
         if deadline <= self._loop.time():
             raise DeadlineExceeded(started=False)
-        self._check_room(tenant, len(rows))
-        queue = self._queues[key]
+        queue: RowQueue
+        if output is not None:
+            queue, weight = self._queues[key], 1
+        else:
+            queue, weight = self._tensor_queues[key], sum(tensors.weight for tensors in rows if isinstance(tensors, Tensors))
+        self._check_room(tenant, weight * len(rows))
         call = Call(output, tenant, deadline, perf_counter(), self._loop.create_future(), queue, len(rows))
-        call.rows = [Row(call, ids, len(ids)) for ids in rows]
+        call.rows = [Row(call, inputs, len(inputs), weight=weight) for inputs in rows]
         for row in call.rows:
             queue.add(row)
-        self._count(call, len(rows))
+        self._count(call, weight * len(rows))
         self._calls.add(call)
         if self._alarm is None or deadline < self._alarm.when():
             self._set_alarm(deadline)
@@ -141,7 +129,7 @@ class Dispatcher:
         for row in call.rows:
             if row.waiting:
                 call.queue.discard(row)
-                self._count(call, -1)
+                self._count(call, -row.weight)
         call.rows = []  # Rows and calls name each other; freed now, not by the collector.
         self._calls.discard(call)
         if not self._calls and self._idle is not None and not self._idle.done():
@@ -166,28 +154,33 @@ class Dispatcher:
 
     # -- versions and stations
 
-    def open_version(self, key: str, *, number: int, step_costs: Mapping[int, float]) -> None:
+    def open_version(
+        self, key: str, *, number: int, step_costs: Mapping[int, float], joins: bool = False, outputs: Iterable[str] = ()
+    ) -> None:
         """Accept calls for a version.
 
         Args:
             key: What callers name it by.
             number: What workers know it by.
-            step_costs: Rows of a batch -> cost of one time step, as a worker measured it.
+            step_costs: Rows of a batch -> cost of one time step, as a worker measured it; none
+                where the version has no pipeline.
+            joins: Whether calls with tensors of one form may run together.
+            outputs: The names of all its outputs.
 
         Raises:
             ValueError: these are no costs; the version stays closed.
         """
-        costs = StepCosts.from_points(step_costs, max_rows=self._limits.max_rows)
-        self._queues[key] = RowQueue(key, number=number, costs=costs)
+        if step_costs:
+            costs = StepCosts.from_points(step_costs, max_rows=self._limits.max_rows)
+            self._queues[key] = RowQueue(key, number=number, costs=costs)
+        self._tensor_queues[key] = TensorQueue(key, number=number, joins=joins, outputs=outputs)
 
     def close_version(self, key: str, error: InferenceError) -> None:
         """Accept no more calls for a version, and answer those that wait with an error."""
-        queue = self._queues.pop(key, None)
-        if queue is None:
-            return
+        queues = (self._queues.pop(key, None), self._tensor_queues.pop(key, None))
         for station in self._stations:
             station.serves.pop(key, None)
-        for call in [call for call in self._calls if call.queue is queue]:
+        for call in [call for call in self._calls if call.queue in queues]:
             self.fail(call, error)
 
     def add_station(self, station: Station) -> None:
@@ -221,12 +214,23 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Dispatch at the end of this turn of the loop, if a worker has room."""
-        if self._wake_up is None and any(station.running is None for station in self._stations):
-            self._wake_up = self._loop.call_soon(self._dispatch)
+        if self._wake_up is not None:
+            return
+        for station in self._stations:
+            if station.running is None:
+                self._wake_up = self._loop.call_soon(self._dispatch)
+                return
 
-    def receive_result(self, station: Station, tag: int, output: npt.NDArray[Any], *, ran_us: int) -> None:
-        """Answer the rows of the batch that a worker has finished; first give it the next one."""
-        batch = self._pop_batch(station, tag, rows=len(output))
+    def receive_result(self, station: Station, tag: int, output: Answers, *, ran_us: int) -> None:
+        """Answer the rows of the batch that a worker has finished; first give it the next one.
+
+        Args:
+            station: Which has finished.
+            tag: Of the batch.
+            output: Its rows' answers: one array, or of calls with tensors a list of outputs by name.
+            ran_us: How long it ran.
+        """
+        batch = self._pop_batch(station, tag, output)
         if batch is None:
             return
         self._dispatch()
@@ -239,7 +243,7 @@ class Dispatcher:
             row.answer = output[position : position + 1]
             call.unanswered -= 1
             if ran_us >= call.infer_us:
-                call.infer_us, call.batch_rows = ran_us, len(batch.rows)
+                call.infer_us, call.batch_rows = ran_us, batch.size
             if call.unanswered == 0:
                 self._finish(call, provider)
 
@@ -258,6 +262,18 @@ class Dispatcher:
                 self.fail(row.call, ModelFailed(detail, row=row.call.rows.index(row)))
         self.wake()
 
+    def receive_inseparable(self, station: Station, tag: int) -> None:
+        """Run the calls of a batch one by one whose outputs could not be told apart, and all later ones of the version."""
+        batch = self._pop_batch(station, tag)
+        if batch is None:
+            return
+        if isinstance(batch.queue, TensorQueue):
+            batch.queue.joins = False
+        for row in reversed(batch.rows):
+            if not row.call.future.done():
+                self._retry(row)
+        self.wake()
+
     def _dispatch(self) -> None:
         if self._wake_up is not None:
             self._wake_up.cancel()
@@ -269,39 +285,43 @@ class Dispatcher:
                 queue.has_turn = False
                 continue
             self._turns.append(queue)
-            station = next((station for station in self._stations if station.can_take(queue.key)), None)
+            station = self._find_station(queue.key)
             if station is None:
                 passed_over += 1
                 continue
             passed_over = 0
             self._send(station, queue)
 
+    def _find_station(self, key: str) -> Station | None:
+        """Return a worker that would run a batch of this version at once."""
+        for station in self._stations:
+            if station.running is None and not station.loading and key in station.serves:
+                return station
+        return None
+
     def _send(self, station: Station, queue: RowQueue) -> None:
         rows = queue.take(self._limits)
-        tag = station.runner.run(queue.number, [row.ids for row in rows])
-        station.running = Batch(tag, station.serves[queue.key], rows)
+        tag, size, tokens, padded_tokens = queue.send(rows, station.runner)
+        station.running = Batch(queue, tag, station.serves[queue.key], rows, size)
         station.timer = self._loop.call_later(self._run_timeout_s, station.runner.kill)
-        longest = tokens = 0
         for row in rows:
             row.call.started = True
-            self._count(row.call, -1)
-            tokens += row.length
-            longest = max(longest, row.length)
+            self._count(row.call, -row.weight)
         counters = self.counters
         counters.batches += 1
-        counters.rows += len(rows)
-        counters.batches_by_rows[len(rows)] += 1
+        counters.rows += size
+        counters.batches_by_rows[min(size, MAX_COUNTED_ROWS)] += 1
         counters.tokens += tokens
-        counters.padded_tokens += longest * len(rows)
+        counters.padded_tokens += padded_tokens
 
-    def _pop_batch(self, station: Station, tag: int, *, rows: int | None = None) -> Batch | None:
+    def _pop_batch(self, station: Station, tag: int, output: Answers | None = None) -> Batch | None:
         """Return the batch that a reply is about.
 
         A worker that answers what it was not asked, or for more rows or fewer, is no longer ours: it is
         killed, and its batch is treated like any that a worker died on.
         """
         batch = station.running
-        if batch is None or batch.tag != tag or rows not in (None, len(batch.rows)):
+        if batch is None or batch.tag != tag or (output is not None and not batch.queue.is_answer(output, batch.rows)):
             station.runner.kill()
             return None
         if station.timer is not None:
@@ -313,7 +333,7 @@ class Dispatcher:
     def _retry(self, row: Row) -> None:
         """Queue a row of a batch that came to nothing, before all others and to run alone."""
         row.call.queue.add_alone(row)
-        self._count(row.call, 1)
+        self._count(row.call, row.weight)
         self.counters.retried_rows += 1
         if not row.call.queue.has_turn:
             row.call.queue.has_turn = True
@@ -321,13 +341,16 @@ class Dispatcher:
 
     def _finish(self, call: Call, provider: str) -> None:
         answers = [row.answer for row in call.rows if row.answer is not None]
-        try:
-            answer = answers[0] if len(answers) == 1 else np.concatenate(answers)
-        except ValueError:  # The output's other dimensions depend on the batch: that is no answer per row.
-            self.fail(call, ModelFailed("rows of one call have outputs of different shapes"))
-            return
+        if call.output is None:
+            outputs = answers[0][0]
+        else:
+            try:
+                outputs = {call.output: answers[0] if len(answers) == 1 else np.concatenate(answers)}
+            except ValueError:  # The output's other dimensions depend on the batch: that is no answer per row.
+                self.fail(call, ModelFailed("rows of one call have outputs of different shapes"))
+                return
         spent_us = int((perf_counter() - call.queued_at) * 1e6)
-        inferred = Inferred({call.output: answer}, max(0, spent_us - call.infer_us), call.infer_us, call.batch_rows, provider)
+        inferred = Inferred(outputs, max(0, spent_us - call.infer_us), call.infer_us, call.batch_rows, provider)
         self.abandon(call)
         call.future.set_result(inferred)
 

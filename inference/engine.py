@@ -1,4 +1,4 @@
-"""Runs models in worker processes, batched: `await engine.infer(bundle, rows, ...)`.
+"""Runs models in worker processes, batched: `await engine.infer(bundle, rows, ...)`, or `infer_tensors` with named arrays.
 
 The engine lives in the gateway's event loop and has no thread in the path of a call: rows are
 queued (`queueing`), cut into batches (`batching`), sent to a worker that is free (`dispatch`,
@@ -6,7 +6,7 @@ queued (`queueing`), cut into batches (`batching`), sent to a worker that is fre
 """
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,10 +16,10 @@ import numpy.typing as npt
 from inference.artifacts import Bundle
 from inference.batching import BatchLimits
 from inference.dispatch import Dispatcher
-from inference.errors import DeadlineExceeded, EngineStopping, ModelLoadFailed
+from inference.errors import DeadlineExceeded, EngineStopping, InvalidInput, ModelLoadFailed
 from inference.fleet import Fleet
 from inference.pool import WorkerSettings
-from inference.queueing import Inferred
+from inference.queueing import Inferred, Tensors
 
 __all__ = ["Engine", "EngineStats", "Inferred"]
 
@@ -178,9 +178,58 @@ class Engine:
         fleet, dispatcher = self._fleet, self._dispatcher
         if fleet is None or dispatcher is None:
             raise EngineStopping
+        if bundle.pipeline is None:
+            raise InvalidInput(param="input_data", detail="This version takes tensors by name.", reason="wrong_type")
         while bundle.key not in fleet.served:  # A loop, because it may be unloaded again before we go on.
             await self._load_before(bundle, deadline)
         call = dispatcher.submit(bundle.key, rows, output=bundle.pipeline.collation.output, tenant=tenant, deadline=deadline)
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            dispatcher.abandon(call)
+            raise
+
+    async def infer_tensors(
+        self,
+        bundle: Bundle,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        *,
+        outputs: Sequence[str] | None = None,
+        tenant: Hashable,
+        deadline: float,
+        allow_nonfinite: bool = False,
+    ) -> Inferred:
+        """Run a call with the graph's own tensors and return its outputs as the model gave them.
+
+        It runs together with calls of equal shapes where the load showed that the model's rows keep
+        apart, else alone. Cancelling the awaiting task takes it out of the queue.
+
+        Args:
+            bundle: The version; loaded first where it is not.
+            inputs: Name -> array; BYTES are object arrays of `bytes`.
+            outputs: The names wanted; None for all.
+            tenant: Whose call it is: tenants take turns.
+            deadline: Seconds of the loop's clock after which no answer is wanted.
+            allow_nonfinite: Whether NaN and the infinities may be sent.
+
+        Returns:
+            Texts, sequences and maps are object arrays of `bytes` (`signature.TensorSpec.kind`).
+
+        Raises:
+            InvalidInput: the signature does not take these inputs, or has no such output. Nothing was queued.
+            QueueFull, EngineStopping, ModelLoadFailed, DeadlineExceeded, ModelFailed, WorkerLost: as `infer`.
+        """
+        fleet, dispatcher = self._fleet, self._dispatcher
+        if fleet is None or dispatcher is None:
+            raise EngineStopping
+        signature = bundle.signature
+        signature.check_inputs(inputs, allow_nonfinite=allow_nonfinite)
+        if outputs is not None:
+            signature.check_outputs(outputs)
+        tensors = Tensors(inputs, tuple(outputs or ()), signature.find_rows(inputs))
+        while bundle.key not in fleet.served:
+            await self._load_before(bundle, deadline)
+        call = dispatcher.submit(bundle.key, [tensors], output=None, tenant=tenant, deadline=deadline)
         try:
             return await call.future
         except asyncio.CancelledError:

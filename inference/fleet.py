@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from inference import wire
+from inference.arrays import WireError
 from inference.artifacts import Bundle, read_model
 from inference.dispatch import Dispatcher, Station
 from inference.errors import ModelLoadFailed, WorkerLost
 from inference.pool import Worker, WorkerSettings
-from inference.wire import Frame, Kind, WireError
+from inference.wire import Frame, Kind
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,14 @@ class Version:
     bundle: Bundle
     number: int
     crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a worker learned of a model when it loaded it."""
+
+    step_costs: dict[int, float]  # Rows of a batch -> cost of a time step; empty without a pipeline.
+    joins: bool  # Whether calls with tensors may run together.
 
 
 class Fleet:
@@ -88,12 +97,18 @@ class Fleet:
         version = Version(bundle, self._next_number)
         self._next_number += 1
         model = await asyncio.to_thread(read_model, bundle)
-        while (step_costs := await self._load_first(version, model)) is None:
+        while (loaded := await self._load_first(version, model)) is None:
             if version.crashes >= _MAX_LOAD_CRASHES:
                 msg = "workers died or hung while loading it"
                 raise ModelLoadFailed(msg)
         try:
-            self._dispatcher.open_version(bundle.key, number=version.number, step_costs=step_costs)
+            self._dispatcher.open_version(
+                bundle.key,
+                number=version.number,
+                step_costs=loaded.step_costs,
+                joins=loaded.joins,
+                outputs=[spec.name for spec in bundle.signature.outputs],
+            )
         except ValueError as error:
             msg = f"the worker's measurement is unusable: {error}"
             raise ModelLoadFailed(msg) from error
@@ -114,8 +129,8 @@ class Fleet:
         for worker in self.workers:
             worker.send(Kind.UNLOAD, wire.RUN_PREFIX.pack(version.number))
 
-    async def _load_first(self, version: Version, model: bytes) -> dict[int, float] | None:
-        """Return the costs of the model's steps as the first worker measured them; None if it died of loading."""
+    async def _load_first(self, version: Version, model: bytes) -> Loaded | None:
+        """Return what the first worker learned of the model; None if it died of loading."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._dispatcher.stations)
         station = min(self._dispatcher.stations, key=lambda station: (station.running is not None, station.loading))
@@ -125,10 +140,12 @@ class Fleet:
             version.crashes += 1
             return None
 
-    async def _load_on(self, station: Station, version: Version, model: bytes) -> dict[int, float]:
+    async def _load_on(self, station: Station, version: Version, model: bytes) -> Loaded:
         worker = station.runner
         assert isinstance(worker, Worker)  # This fleet makes no other.
-        described = json.dumps(version.bundle.pipeline.collation.as_json()).encode()
+        bundle = version.bundle
+        collation = bundle.pipeline.collation.as_json() if bundle.pipeline else None
+        described = json.dumps({"collation": collation, "signature": bundle.signature.as_json()}).encode()
         prefix = wire.LOAD_PREFIX.pack(version.number, len(described))
         station.loading += 1
         try:
@@ -138,12 +155,13 @@ class Fleet:
             self._dispatcher.wake()
         try:
             costs = {int(rows): float(cost) for rows, cost in reply["step_costs"].items()}
+            loaded = Loaded(costs, joins=bool(reply["joins"]))
             provider = str(reply["provider"])
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             worker.kill()  # It answers what no worker of ours does.
             raise WorkerLost from error
-        station.serves[version.bundle.key] = provider
-        return costs
+        station.serves[bundle.key] = provider
+        return loaded
 
     async def _keep(self, index: int) -> None:
         """Run one worker after another, for ever."""
@@ -214,6 +232,13 @@ class Fleet:
             return
         if frame.kind == Kind.FAILED:
             self._dispatcher.receive_failure(station, frame.tag, str(frame.body, "utf-8", "replace"))
+            return
+        if frame.kind == Kind.INSEPARABLE:
+            self._dispatcher.receive_inseparable(station, frame.tag)
+            return
+        if frame.kind == Kind.RESULT_TENSORS:
+            ran_us, answers = wire.decode_tensor_result(frame.body)
+            self._dispatcher.receive_result(station, frame.tag, answers, ran_us=ran_us)
             return
         ran_us, arrays = wire.decode_result(frame.body)
         output = arrays.get("output")

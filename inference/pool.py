@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference import wire
+from inference.arrays import Arrays, WireError, encode_arrays
 from inference.errors import ModelLoadFailed, WorkerLost
 from inference.wire import Buffer, Frame, Kind
 
@@ -94,8 +95,12 @@ class Worker:
     def run(self, version: int, rows: Sequence[npt.NDArray[np.int64]]) -> int:
         """Send a batch of one version, known to the worker by number; return the tag of its result."""
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        arrays = wire.encode_arrays({"ids": rows[0] if len(rows) == 1 else np.concatenate(rows), "lengths": lengths})
+        arrays = encode_arrays({"ids": rows[0] if len(rows) == 1 else np.concatenate(rows), "lengths": lengths})
         return self.send(Kind.RUN, wire.RUN_PREFIX.pack(version), arrays)
+
+    def run_tensors(self, version: int, outputs: Sequence[str], calls: Sequence[Arrays]) -> int:
+        """Send a batch of calls with tensors; return the tag of its result."""
+        return self.send(Kind.RUN_TENSORS, wire.encode_tensor_run(version, outputs, calls))
 
     async def ask(self, kind: Kind, *body: Buffer, timeout_s: float) -> dict[str, Any]:
         """Send a message and return the reply's fields. A worker that takes longer is killed.
@@ -160,7 +165,7 @@ class Worker:
         try:
             for frame in self._reader.feed(chunk):
                 self._receive(frame)
-        except wire.WireError:
+        except WireError:
             self.kill()
 
     def _receive(self, frame: Frame) -> None:

@@ -1,23 +1,48 @@
-"""The rows that wait for one version: fair between tenants, and at hand by length."""
+"""What waits for one version: fair between tenants, and at hand by length (rows) or by form (tensors)."""
 
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from inference.arrays import Arrays
 from inference.batching import BatchLimits, StepCosts, next_batch
+
+# What a worker answers: the rows' outputs as one array, or of calls with tensors each one's by name.
+Answers: TypeAlias = npt.NDArray[Any] | list[dict[str, npt.NDArray[Any]]]
+
+# Tensors that wait count as one row for each 64 KiB, so that 1,024 waiting rows are at most 64 MiB.
+_BYTES_PER_ROW = 2**16
+
+
+class Runner(Protocol):
+    """What runs batches, in order, one at a time."""
+
+    def run(self, version: int, rows: Sequence[npt.NDArray[np.int64]]) -> int:
+        """Start a batch of a pipeline's rows, return its tag. The answer is one array, first axis = rows."""
+
+    def run_tensors(self, version: int, outputs: Sequence[str], calls: Sequence[Arrays]) -> int:
+        """Start a batch of calls with named tensors, return its tag.
+
+        The answer is a list of each call's outputs, those named, or all where none is.
+        """
+
+    def kill(self) -> None:
+        """End it, whatever it is doing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
     """A call's answer."""
 
-    outputs: dict[str, npt.NDArray[Any]]  # First axis = rows of this call, in order.
+    # Of a pipeline's rows: the first axis is the rows, in order. Of tensors: as the model gave them; texts,
+    # sequences and maps are object arrays of `bytes` (`signature.TensorSpec`).
+    outputs: dict[str, npt.NDArray[Any]]
     queue_us: int  # From `infer` to the answer, less the run: waiting and the way to the worker and back.
     infer_us: int  # How long the call's batch ran; of several batches, the longest.
     batch_rows: int  # Rows of that batch, other callers' included.
@@ -28,12 +53,12 @@ class Inferred:
 class Call:
     """One `infer` that is not answered yet."""
 
-    output: str  # The name its answer goes by.
+    output: str | None  # The name its answer goes by; None for tensors, which have their own.
     tenant: Hashable
     deadline: float  # Seconds of the loop's clock.
     queued_at: float  # Seconds of `perf_counter`: uvloop's clock counts whole milliseconds.
     future: "asyncio.Future[Inferred]"
-    queue: "RowQueue"
+    queue: "RowQueue | TensorQueue"
     unanswered: int
     rows: "list[Row]" = field(default_factory=list)
     infer_us: int = 0
@@ -43,19 +68,42 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One row of a call, in a queue or in a batch."""
+    """What is queued and run as one: a row of a pipeline's call, or all of a call with tensors."""
 
     call: Call
-    ids: npt.NDArray[np.int64]
-    length: int
+    inputs: Any  # The row's ids, int64; or `Tensors`.
+    length: int  # Of the ids; of tensors, their form's number.
     waiting: bool = True
     alone: bool = False  # Its batch failed, so it runs in one of its own.
     lost_workers: int = 0
-    answer: npt.NDArray[Any] | None = None
+    weight: int = 1  # Waiting rows that it counts as.
+    answer: Any = None  # A slice of `Answers`: one row of the output, or a list of one call's.
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """A call's inputs by name, checked against the version's signature."""
+
+    arrays: Arrays
+    outputs: tuple[str, ...]  # The names wanted; none for all.
+    rows: int | None  # The first dimension that all inputs share; None where they do not.
+
+    def __len__(self) -> int:
+        """Return 1: a call with tensors is queued as one row."""
+        return 1
+
+    @property
+    def weight(self) -> int:
+        """How many waiting rows it counts as."""
+        return 1 + sum(array.nbytes for array in self.arrays.values()) // _BYTES_PER_ROW
+
+    def form(self) -> Hashable:
+        """Return what calls must have in common to run together."""
+        return self.outputs, frozenset((name, array.dtype.str, array.shape[1:]) for name, array in self.arrays.items())
 
 
 class RowQueue:
-    """The rows that wait for one version, in two orders: by turn of their tenants, and by length."""
+    """The rows that wait for one version's pipeline, in two orders: by turn of their tenants, and by length."""
 
     def __init__(self, key: str, *, number: int, costs: StepCosts) -> None:
         """Open an empty queue.
@@ -113,13 +161,26 @@ class RowQueue:
             row = self._alone.popleft()
             row.waiting = False
             return [row]
-        opener = self._position(self._next_opener())
-        chosen = next_batch(self._lengths, opener, limits=limits, costs=self._costs)
+        chosen = self._choose(self._position(self._next_opener()), limits)
         batch = self._rows[chosen]
         for row in batch:
             row.waiting = False
         self._remove(chosen)
         return batch
+
+    def send(self, rows: list[Row], runner: Runner) -> tuple[int, int, int, int]:
+        """Start a batch; return its tag, its rows, its tokens, and these with padding."""
+        lengths = [row.length for row in rows]
+        tag = runner.run(self.number, [row.inputs for row in rows])
+        return tag, len(rows), sum(lengths), max(lengths) * len(rows)
+
+    def is_answer(self, output: Answers, rows: list[Row]) -> bool:
+        """Whether a worker's output is one for each of these rows."""
+        return not isinstance(output, list) and len(output) == len(rows)
+
+    def _choose(self, opener: int, limits: BatchLimits) -> slice:
+        """Return the positions that leave together with the opener's."""
+        return next_batch(self._lengths, opener, limits=limits, costs=self._costs)
 
     def _next_opener(self) -> Row:
         """Return the oldest waiting row of the next tenant; a tenant without rows drops out of the round."""
@@ -144,3 +205,72 @@ class RowQueue:
         if not self._rows:  # An idle queue keeps no row alive that has long left it.
             self._tenants.clear()
             self._turns.clear()
+
+
+class TensorQueue(RowQueue):
+    """The calls with tensors that wait for one version: by turn of their tenants, and by what may run together.
+
+    A row's `length` is the number of its form here: equal forms lie side by side, as equal lengths do.
+    """
+
+    def __init__(self, key: str, *, number: int, joins: bool, outputs: Iterable[str]) -> None:
+        """Open an empty queue.
+
+        Args:
+            key: The name callers know the version by.
+            number: The one workers know it by.
+            joins: Whether calls of one form may run together.
+            outputs: The names of all outputs.
+        """
+        super().__init__(key, number=number, costs=StepCosts((1.0,)))
+        self.joins = joins
+        self._outputs = set(outputs)
+        self._forms: dict[Hashable, int] = {}
+        self._next_form = 0
+
+    def add(self, row: Row) -> None:
+        """Queue a call behind its tenant's others, and beside those of its form."""
+        if not self._rows:
+            self._forms.clear()  # Callers make up shapes: only those that wait are remembered.
+        tensors: Tensors = row.inputs
+        form = tensors.form() if self.joins and tensors.rows is not None else None
+        number = self._forms.get(form, self._next_form) if form is not None else self._next_form
+        if number == self._next_form:
+            self._next_form += 1
+            if form is not None:
+                self._forms[form] = number
+        row.length = number
+        super().add(row)
+
+    def send(self, rows: list[Row], runner: Runner) -> tuple[int, int, int, int]:
+        """Start a batch; it has no tokens."""
+        first: Tensors = rows[0].inputs
+        tag = runner.run_tensors(self.number, first.outputs, [row.inputs.arrays for row in rows])
+        return tag, sum(map(_rows_of, rows)), 0, 0
+
+    def is_answer(self, output: Answers, rows: list[Row]) -> bool:
+        """Whether a worker's output holds what each of these calls wants."""
+        wanted = set(rows[0].inputs.outputs) or self._outputs
+        return isinstance(output, list) and len(output) == len(rows) and all(set(answer) == wanted for answer in output)
+
+    def _choose(self, opener: int, limits: BatchLimits) -> slice:
+        """Return the positions of the opener's form, later calls first, as far as the rows go."""
+        form = self._lengths[opener]
+        first = last = opener
+        room = limits.max_rows - _rows_of(self._rows[opener])
+        while self.joins and last + 1 < len(self._rows) and self._lengths[last + 1] == form:
+            room -= _rows_of(self._rows[last + 1])
+            if room < 0:
+                return slice(first, last + 1)
+            last += 1
+        while self.joins and first > 0 and self._lengths[first - 1] == form:
+            room -= _rows_of(self._rows[first - 1])
+            if room < 0:
+                break
+            first -= 1
+        return slice(first, last + 1)
+
+
+def _rows_of(row: Row) -> int:
+    tensors: Tensors = row.inputs
+    return tensors.rows or 1

@@ -13,8 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from inference.arrays import Arrays
 from inference.errors import ModelFailed, ModelLoadFailed
+from inference.rehearsal import rows_are_apart
+from inference.signature import Signature
 from inference.tensors import Collation, pad_rows
+from inference.values import array_of, feed_of, split_rows
 
 Provider = Literal["cpu", "cuda"]
 
@@ -42,33 +46,49 @@ def has_cuda() -> bool:
 class Session:
     """One loaded model of one version."""
 
-    def __init__(self, model: bytes | memoryview, *, collation: Collation, cuda: bool) -> None:
+    def __init__(self, model: bytes | memoryview, *, collation: Collation | None, signature: Signature, cuda: bool) -> None:
         """Load and warm up the model.
 
+        Args:
+            model: The ONNX file's bytes.
+            collation: Of the version's pipeline, if it has one.
+            signature: What the graph takes and gives.
+            cuda: Whether to ask for CUDA.
+
         Raises:
-            ModelLoadFailed: ONNX Runtime refuses it, it lacks a named tensor, or its first run fails.
+            ModelLoadFailed: ONNX Runtime refuses it, it lacks a named tensor, or, where it has a
+                pipeline and so takes any row, its first run fails.
         """
         self._collation = collation
+        self._signature = signature
         try:
             self._session = ort.InferenceSession(bytes(model), _options(), providers=[_CUDA, _CPU] if cuda else [_CPU])
         except Exception as error:
             raise ModelLoadFailed(str(error)) from error
         # Asked for CUDA it cannot have, ONNX Runtime logs and runs on the CPU: only this tells.
         self.provider: Provider = "cuda" if _CUDA in self._session.get_providers() else "cpu"
-        self._check_names()
-        try:
-            self.run(*_WARM_UP)
-            self.step_costs = self._measure_steps()
-        except ModelFailed as error:
-            msg = f"the first run failed: {error.detail}"
-            raise ModelLoadFailed(msg) from error
+        # An input that no node uses is dropped at the load, and may not be fed.
+        self._fed = {tensor.name for tensor in (*self._session.get_inputs(), *self._session.get_overridable_initializers())}
+        self.step_costs: dict[int, float] = {}
+        if collation is not None:
+            self._check_names(collation)
+            try:
+                self.run(*_WARM_UP)
+                self.step_costs = self._measure_steps()
+            except ModelFailed as error:
+                msg = f"the first run failed: {error.detail}"
+                raise ModelLoadFailed(msg) from error
+            self.joins = False  # Its callers send text; who sends its tensors can spare what batching saves.
+        else:
+            # Whether calls with tensors may run together; finding out warms the model up.
+            self.joins = rows_are_apart(signature, self._run_named)
 
-    def _check_names(self) -> None:
+    def _check_names(self, collation: Collation) -> None:
         inputs = {tensor.name for tensor in self._session.get_inputs()}
         outputs = {tensor.name for tensor in self._session.get_outputs()}
-        expected = {self._collation.ids_input, self._collation.lengths_input}
-        if inputs != expected or self._collation.output not in outputs:
-            msg = f"inputs {sorted(inputs)} and outputs {sorted(outputs)} are not {self._collation}"
+        expected = {collation.ids_input, collation.lengths_input}
+        if inputs != expected or collation.output not in outputs:
+            msg = f"inputs {sorted(inputs)} and outputs {sorted(outputs)} are not {collation}"
             raise ModelLoadFailed(msg)
 
     def run(self, flat: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -82,19 +102,52 @@ class Session:
             ModelFailed: ONNX Runtime raised, or the output has not one entry per row. Declared
                 shapes cannot be trusted, so the real one is checked.
         """
-        padded = pad_rows(flat, lengths, pad_id=self._collation.pad_id)
-        feeds = {self._collation.ids_input: padded, self._collation.lengths_input: lengths}
+        collation = self._collation
+        if collation is None:
+            msg = "the version has no pipeline"
+            raise ModelFailed(msg)
+        padded = pad_rows(flat, lengths, pad_id=collation.pad_id)
+        feeds = {collation.ids_input: padded, collation.lengths_input: lengths}
         try:
-            (output,) = self._session.run([self._collation.output], feeds)
+            (output,) = self._session.run([collation.output], feeds)
         except Exception as error:
             raise ModelFailed(str(error)) from error
         if not isinstance(output, np.ndarray) or output.dtype.kind not in "biuf" or output.ndim == 0:
-            msg = f"{self._collation.output} is not an array of numbers"
+            msg = f"{collation.output} is not an array of numbers"
             raise ModelFailed(msg)
         if output.shape[0] != lengths.size:
-            msg = f"{self._collation.output} has shape {output.shape} for {lengths.size} rows"
+            msg = f"{collation.output} has shape {output.shape} for {lengths.size} rows"
             raise ModelFailed(msg)
         return output
+
+    def run_tensors(self, calls: list[Arrays], outputs: list[str]) -> list[Arrays] | None:
+        """Return each call's outputs, from one run for all of them.
+
+        Args:
+            calls: Each one's inputs by name; of several, with equal shapes but for the first dimension.
+            outputs: The names wanted; none for all.
+
+        Returns:
+            Outputs by name for each call; None where several calls' cannot be told apart, because an
+            output has not one row for each row of the inputs.
+
+        Raises:
+            ModelFailed: ONNX Runtime raised, or an output cannot be answered.
+        """
+        names = outputs or [spec.name for spec in self._signature.outputs]
+        if len(calls) == 1:
+            return [self._run_named(calls[0], names)]
+        together = {name: np.concatenate([call[name] for call in calls]) for name in calls[0]}
+        rows = [next(iter(call.values())).shape[0] for call in calls]
+        return split_rows(self._run_named(together, names), rows)
+
+    def _run_named(self, inputs: Arrays, names: list[str]) -> Arrays:
+        feeds = {name: feed_of(array) for name, array in inputs.items() if name in self._fed}
+        try:
+            values = self._session.run(names, feeds)
+        except Exception as error:
+            raise ModelFailed(str(error)) from error
+        return {name: array_of(name, value) for name, value in zip(names, values, strict=True)}
 
     def _measure_steps(self) -> dict[int, float]:
         """Return what a time step costs by the batch's rows, in CPU microseconds (`batching.StepCosts`).

@@ -1,39 +1,35 @@
-"""Messages between the gateway and a worker process: a fixed header, then raw little-endian arrays.
+"""Messages between the gateway and a worker process: a fixed header, then a body, mostly of `arrays`.
 
 No pickle: a worker runs other people's models, so what comes back from it is checked like any
 other stranger's bytes. Both ends are on one machine and of one version of this code.
 """
 
 import enum
+import json
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Final, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
+
+from inference.arrays import Arrays, WireError, decode_arrays, encode_arrays
 
 # Magic, kind, spare byte, tag (repeated in the reply), body size. 16 bytes, so that arrays stay aligned.
 _HEADER: Final = struct.Struct("<2sBxIQ")
 _MAGIC: Final = b"FB"
 HEADER_BYTES: Final = _HEADER.size
-# Name size, datatype code, rank, two spare bytes, then the size of the raw elements.
-_ARRAY: Final = struct.Struct("<HBB4xQ")
-_COUNT: Final = struct.Struct("<I4x")
 # Precedes the arrays of RUN: version number, then four bytes so that the arrays behind it stay aligned.
 RUN_PREFIX: Final = struct.Struct("<I4x")
+# Precedes the calls of RUN_TENSORS: version number, and the size of the JSON list of outputs' names between.
+_NAMES_PREFIX: Final = struct.Struct("<II")
+# Precedes calls: how many; and each call's arrays: how many bytes.
+_SIZE: Final = struct.Struct("<Q")
 # Precedes the arrays of RESULT: microseconds the batch ran.
 RESULT_PREFIX: Final = struct.Struct("<Q")
 # Precedes the model of LOAD: version number and the size of the JSON that precedes the model's bytes.
 LOAD_PREFIX: Final = struct.Struct("<II")
-_MAX_RANK: Final = 8
-_MAX_ARRAYS: Final = 64
-_DATATYPES: Final = tuple(np.dtype(name) for name in ("?", "u1", "<u2", "<u4", "<u8", "i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8"))
-_CODES: Final = {datatype: code for code, datatype in enumerate(_DATATYPES)}
-
-Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
@@ -43,14 +39,13 @@ class Kind(enum.IntEnum):
     PING = 1
     LOAD = 2
     UNLOAD = 3
-    RUN = 4
+    RUN = 4  # Rows of a pipeline.
+    RUN_TENSORS = 5  # Calls with the graph's own tensors.
     DONE = 16
     RESULT = 17
     FAILED = 18
-
-
-class WireError(Exception):
-    """The bytes are no message of ours: the other end is broken or hostile, and the stream is lost."""
+    RESULT_TENSORS = 19
+    INSEPARABLE = 20  # The calls of a RUN_TENSORS ran together, but their outputs cannot be told apart.
 
 
 @dataclass(slots=True)
@@ -138,55 +133,6 @@ def _receive_into(sock: socket.socket, view: memoryview) -> bool:
     return True
 
 
-def encode_arrays(arrays: Arrays) -> bytes:
-    """Return named arrays as bytes that `decode_arrays` reads.
-
-    Raises:
-        TypeError: an array holds objects or text, or has more than 8 dimensions.
-    """
-    pieces: list[Buffer] = [_COUNT.pack(len(arrays))]
-    for name, array in arrays.items():
-        code = _CODES.get(array.dtype)
-        if code is None or array.ndim > _MAX_RANK:
-            msg = f"{name}: {array.dtype} of rank {array.ndim} cannot be sent"
-            raise TypeError(msg)
-        encoded = name.encode()
-        pieces += (
-            _ARRAY.pack(len(encoded), code, array.ndim, array.nbytes),
-            struct.pack(f"<{array.ndim}Q", *array.shape),
-            encoded,
-            bytes(-len(encoded) % 8),
-            array.tobytes(),
-            bytes(-array.nbytes % 8),
-        )
-    return b"".join(pieces)
-
-
-def decode_arrays(body: memoryview) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of `encode_arrays`, as views into `body`.
-
-    Raises:
-        WireError: sizes, datatypes or shapes do not describe these bytes. Nothing was allocated for them.
-    """
-    try:
-        (count,) = _COUNT.unpack_from(body)
-        if count > _MAX_ARRAYS:
-            msg = f"{count} arrays"
-            raise WireError(msg)
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        at = _COUNT.size
-        for _ in range(count):
-            name, array, at = _decode_array(body, at)
-            arrays[name] = array
-    except (struct.error, ValueError, IndexError) as error:  # UnicodeDecodeError is a ValueError.
-        msg = f"arrays do not fit their message: {error}"
-        raise WireError(msg) from error
-    if at != len(body):
-        msg = f"{len(body) - at} bytes are left over after the arrays"
-        raise WireError(msg)
-    return arrays
-
-
 def decode_result(body: memoryview) -> tuple[int, dict[str, npt.NDArray[Any]]]:
     """Return the microseconds a batch ran and its arrays, from the body of a RESULT.
 
@@ -200,21 +146,77 @@ def decode_result(body: memoryview) -> tuple[int, dict[str, npt.NDArray[Any]]]:
     return ran_us, decode_arrays(body[RESULT_PREFIX.size :])
 
 
-def _decode_array(body: memoryview, at: int) -> tuple[str, npt.NDArray[Any], int]:
-    """Return one array, its name, and where the next one starts."""
-    name_bytes, code, rank, size = _ARRAY.unpack_from(body, at)
-    if rank > _MAX_RANK:
-        msg = f"rank {rank}"
+def encode_tensor_run(number: int, outputs: Sequence[str], calls: Sequence[Arrays]) -> bytes:
+    """Return the body of RUN_TENSORS: a version's number, the outputs wanted (none for all), each call's inputs.
+
+    Raises:
+        TypeError: as `encode_arrays`.
+    """
+    names = json.dumps(list(outputs)).encode()
+    return b"".join((_NAMES_PREFIX.pack(number, len(names)), names, bytes(-len(names) % 8), *_encode_calls(calls)))
+
+
+def decode_tensor_run(body: memoryview) -> tuple[int, list[str], list[dict[str, npt.NDArray[Any]]]]:
+    """Return what `encode_tensor_run` was given.
+
+    Raises:
+        WireError: the body is not one.
+    """
+    try:
+        number, names_bytes = _NAMES_PREFIX.unpack_from(body)
+        at = _NAMES_PREFIX.size
+        outputs = json.loads(bytes(body[at : at + names_bytes]))
+    except (struct.error, ValueError) as error:
+        msg = f"not a run: {error}"
+        raise WireError(msg) from error
+    return number, outputs, _decode_calls(body, at + names_bytes + -names_bytes % 8)
+
+
+def encode_tensor_result(ran_us: int, answers: Sequence[Arrays]) -> bytes:
+    """Return the body of RESULT_TENSORS: the microseconds it ran, and each call's outputs.
+
+    Raises:
+        TypeError: as `encode_arrays`.
+    """
+    return b"".join((RESULT_PREFIX.pack(ran_us), *_encode_calls(answers)))
+
+
+def decode_tensor_result(body: memoryview) -> tuple[int, list[dict[str, npt.NDArray[Any]]]]:
+    """Return what `encode_tensor_result` was given.
+
+    Raises:
+        WireError: the body is not one.
+    """
+    if len(body) < RESULT_PREFIX.size:
+        msg = f"a result of {len(body)} bytes"
         raise WireError(msg)
-    at += _ARRAY.size
-    shape = struct.unpack_from(f"<{rank}Q", body, at)
-    at += 8 * rank
-    name = str(body[at : at + name_bytes], "utf-8")
-    at += name_bytes + -name_bytes % 8
-    datatype = _DATATYPES[code]
-    # Python's integers do not overflow, so a shape like (2**63, 2) cannot pass for a small one.
-    if prod(shape) * datatype.itemsize != size or at + size > len(body):
-        msg = f"shape {shape} of {datatype} is not {size} bytes"
+    (ran_us,) = RESULT_PREFIX.unpack_from(body)
+    return ran_us, _decode_calls(body, RESULT_PREFIX.size)
+
+
+def _encode_calls(calls: Sequence[Arrays]) -> Iterator[bytes]:
+    yield _SIZE.pack(len(calls))
+    for arrays in calls:
+        encoded = encode_arrays(arrays)
+        yield _SIZE.pack(len(encoded))
+        yield encoded
+
+
+def _decode_calls(body: memoryview, at: int) -> list[dict[str, npt.NDArray[Any]]]:
+    calls = []
+    try:
+        (count,) = _SIZE.unpack_from(body, at)
+        at += _SIZE.size
+        # Each call has at least a size, so that a false count ends with the body.
+        for _ in range(count):
+            (size,) = _SIZE.unpack_from(body, at)
+            at += _SIZE.size
+            calls.append(decode_arrays(body[at : at + size]))
+            at += size
+    except struct.error as error:
+        msg = f"calls do not fit their message: {error}"
+        raise WireError(msg) from error
+    if at != len(body):
+        msg = f"{len(body) - at} bytes are left over after the calls"
         raise WireError(msg)
-    array = np.frombuffer(body[at : at + size], dtype=datatype).reshape(shape)
-    return name, array, at + size + -size % 8
+    return calls

@@ -13,12 +13,16 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from inference import sandbox, wire
+from inference.arrays import decode_arrays, encode_arrays
 from inference.errors import InferenceError, ModelFailed, ModelLoadFailed
+from inference.signature import Signature
 from inference.tensors import Collation
 from inference.wire import Kind
 
 # A model (200 MB at most) and its description; batches are far smaller.
 MAX_REQUEST_BYTES: Final = 256 * 2**20
+# The gateway kills a worker that answers more than 64 MB.
+MAX_REPLY_BYTES: Final = 48 * 2**20
 # An error's text goes to a log line, and ONNX Runtime's can hold whole tensors.
 _MAX_ERROR_CHARACTERS: Final = 2_000
 
@@ -50,6 +54,7 @@ class _Server:
             Kind.LOAD: self._load,
             Kind.UNLOAD: self._unload,
             Kind.RUN: self._run,
+            Kind.RUN_TENSORS: self._run_tensors,
         }
 
     def serve(self) -> None:
@@ -67,9 +72,12 @@ class _Server:
     def _load(self, tag: int, body: memoryview) -> bytes:
         version, description_bytes = wire.LOAD_PREFIX.unpack_from(body)
         start = wire.LOAD_PREFIX.size + description_bytes
-        collation = Collation.from_json(json.loads(bytes(body[wire.LOAD_PREFIX.size : start])))
-        self._sessions[version] = session = self._open_session(body[start:], collation=collation, cuda=self._cuda)
-        described = {"provider": session.provider, "step_costs": session.step_costs}
+        told = json.loads(bytes(body[wire.LOAD_PREFIX.size : start]))
+        collation = Collation.from_json(told["collation"]) if told["collation"] else None
+        signature = Signature.from_json(told["signature"])
+        session = self._open_session(body[start:], collation=collation, signature=signature, cuda=self._cuda)
+        self._sessions[version] = session
+        described = {"provider": session.provider, "step_costs": session.step_costs, "joins": session.joins}
         return wire.encode_frame(Kind.DONE, tag, json.dumps(described).encode())
 
     def _unload(self, tag: int, body: memoryview) -> bytes:
@@ -79,19 +87,40 @@ class _Server:
 
     def _run(self, tag: int, body: memoryview) -> bytes:
         (version,) = wire.RUN_PREFIX.unpack_from(body)
-        session = self._sessions.get(version)
-        if session is None:
-            msg = "this worker has not loaded the version"
-            raise ModelLoadFailed(msg)
-        arrays = wire.decode_arrays(body[wire.RUN_PREFIX.size :])
+        session = self._find_session(version)
+        arrays = decode_arrays(body[wire.RUN_PREFIX.size :])
         started = time.perf_counter()
         output = session.run(arrays["ids"], arrays["lengths"])
         ran_us = int((time.perf_counter() - started) * 1e6)
         try:
-            encoded = wire.encode_arrays({"output": output})
+            encoded = encode_arrays({"output": output})
         except TypeError as error:
             raise ModelFailed(str(error)) from error
         return wire.encode_frame(Kind.RESULT, tag, wire.RESULT_PREFIX.pack(ran_us), encoded)
+
+    def _run_tensors(self, tag: int, body: memoryview) -> bytes:
+        version, outputs, calls = wire.decode_tensor_run(body)
+        session = self._find_session(version)
+        started = time.perf_counter()
+        answers = session.run_tensors(calls, outputs)
+        ran_us = int((time.perf_counter() - started) * 1e6)
+        if answers is None:
+            return wire.encode_frame(Kind.INSEPARABLE, tag)
+        try:
+            encoded = wire.encode_tensor_result(ran_us, answers)
+        except TypeError as error:
+            raise ModelFailed(str(error)) from error
+        if len(encoded) > MAX_REPLY_BYTES:
+            msg = f"outputs of {len(encoded)} bytes"
+            raise ModelFailed(msg)
+        return wire.encode_frame(Kind.RESULT_TENSORS, tag, encoded)
+
+    def _find_session(self, version: int) -> Any:
+        session = self._sessions.get(version)
+        if session is None:
+            msg = "this worker has not loaded the version"
+            raise ModelLoadFailed(msg)
+        return session
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.errors import InvalidInput, ModelFailed, ModelLoadFailed
+from inference.files import read_bounded
 from inference.pipelines.text import token_ids
 from inference.tensors import Collation
 
@@ -239,15 +240,7 @@ def _read_vocabulary(folder: Path, name: str) -> dict[str, int]:
 
 
 def _read_text(path: Path, *, limit_bytes: int) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(limit_bytes + 1)
-    except OSError as error:
-        msg = f"{path.name} cannot be read: {error.strerror}"
-        raise ModelLoadFailed(msg) from error
-    if len(content) > limit_bytes:
-        msg = f"{path.name} is larger than {limit_bytes} bytes"
-        raise ModelLoadFailed(msg)
+    content = read_bounded(path, limit_bytes=limit_bytes)
     try:
         return content.decode()
     except UnicodeDecodeError as error:

@@ -8,7 +8,8 @@ import orjson
 from billing.money import Nanos, to_decimal_string
 from billing.pricing import Terms
 from inference.engine import Engine, Inferred
-from inference.pipelines.pipeline import Pipeline, Prepared
+from inference.errors import InvalidInput
+from inference.pipelines.pipeline import Prepared
 from marketplace.errors import RequestMalformed
 from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.replies import Reply, answer, refusal
@@ -41,7 +42,9 @@ class NativeWire:
 
     def render(self, call: Call, inferred: Inferred, *, request: Request, version: ServedVersion, usage: Mapping[str, object]) -> Reply:
         """Return the reply with its `prediction` and `usage`."""
-        prediction = version.bundle.pipeline.render(call.prepared, inferred.outputs, call.parameters)
+        pipeline = version.bundle.pipeline
+        assert pipeline is not None  # `parse` has refused the call otherwise.
+        prediction = pipeline.render(call.prepared, inferred.outputs, call.parameters)
         return answer(render(request_id=request.public_id, version=version, prediction=prediction, usage=usage), [])
 
     def finish(self, reply: Reply, request: Request) -> Reply:  # noqa: ARG002 (native replies are small and sent as they are)
@@ -75,7 +78,9 @@ def parse(body: bytes, version: ServedVersion, terms: Terms, *, limits: GatewayS
     if not isinstance(parameters, dict):
         message = "parameters must be an object."
         raise RequestMalformed(message, param="parameters")
-    pipeline: Pipeline = version.bundle.pipeline
+    pipeline = version.bundle.pipeline
+    if pipeline is None:
+        raise InvalidInput(param="input_data", detail="This version takes tensors by name, which this address does not yet.")
     pipeline.validate_parameters(parameters)
     prepared = pipeline.prepare(fields["input_data"], max_rows=limits.max_rows, max_characters=limits.max_characters)
     return Call(prepared=prepared, parameters=parameters, units=count_units(prepared, terms))

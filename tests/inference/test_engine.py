@@ -282,10 +282,18 @@ def test_an_unloaded_version_is_loaded_again_by_the_next_call(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x09" * 50], ids=["empty", "text", "protobuf"])
-def test_an_artifact_that_is_no_model_fails_its_version_and_no_other(tmp_path: Path, content: bytes) -> None:
-    write_bundle(tmp_path / "bad", mean_model())
-    (tmp_path / "bad" / "model.onnx").write_bytes(content)
-    bad = load_bundle(tmp_path / "bad", sha256=None)
+def test_a_file_that_is_no_model_is_no_bundle(tmp_path: Path, content: bytes) -> None:
+    write_bundle(tmp_path, mean_model())
+    (tmp_path / "model.onnx").write_bytes(content)
+
+    with pytest.raises(ModelLoadFailed):
+        load_bundle(tmp_path, sha256=None)
+
+
+def test_a_model_that_onnx_runtime_refuses_fails_its_version_and_no_other(tmp_path: Path) -> None:
+    refused = mean_model()
+    refused.graph.node[0].op_type = "NoSuchOperator"
+    bad = write_bundle(tmp_path / "bad", refused)
     good = write_bundle(tmp_path / "good", mean_model())
 
     async def scenario() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from inference import wire
-from inference.wire import Frame, FrameReader, Kind, WireError
+from inference.arrays import WireError, decode_arrays, encode_arrays
+from inference.wire import Frame, FrameReader, Kind
 
 DATATYPES = ["?", "u1", "<u2", "<u4", "<u8", "i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8"]
 arrays = st.dictionaries(
@@ -20,6 +21,7 @@ arrays = st.dictionaries(
     st.sampled_from(DATATYPES).flatmap(lambda name: hnp.arrays(np.dtype(name), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0))),
     max_size=4,
 )
+texts = hnp.arrays(np.dtype(object), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0), elements=st.binary(max_size=9))
 frames = st.tuples(st.sampled_from(Kind), st.integers(0, 2**32 - 1), st.binary(max_size=200))
 
 
@@ -30,7 +32,7 @@ def read_all(chunks: list[bytes], *, max_body_bytes: int = 1_000) -> list[tuple[
 
 @given(arrays)
 def test_arrays_arrive_as_they_were_sent(sent: dict[str, npt.NDArray[Any]]) -> None:
-    received = wire.decode_arrays(memoryview(wire.encode_arrays(sent)))
+    received = decode_arrays(memoryview(encode_arrays(sent)))
 
     assert list(received) == list(sent)
     for name, array in sent.items():
@@ -50,12 +52,12 @@ def test_messages_arrive_whole_however_the_stream_is_cut(sent: list[tuple[Kind, 
 
 @given(arrays, st.data())
 def test_changed_bytes_are_refused_or_still_describe_themselves(sent: dict[str, npt.NDArray[Any]], data: st.DataObject) -> None:
-    body = bytearray(wire.encode_arrays(sent))
+    body = bytearray(encode_arrays(sent))
     at = data.draw(st.integers(0, len(body) - 1))
     body[at] = data.draw(st.integers(0, 255))
 
     try:
-        received = wire.decode_arrays(memoryview(body))
+        received = decode_arrays(memoryview(body))
     except WireError:
         return
     assert sum(array.nbytes for array in received.values()) <= len(body)
@@ -63,20 +65,20 @@ def test_changed_bytes_are_refused_or_still_describe_themselves(sent: dict[str, 
 
 @given(arrays, st.data())
 def test_arrays_cut_short_are_refused(sent: dict[str, npt.NDArray[Any]], data: st.DataObject) -> None:
-    body = wire.encode_arrays(sent)
+    body = encode_arrays(sent)
     end = data.draw(st.integers(0, len(body) - 1))
 
     with pytest.raises(WireError):
-        wire.decode_arrays(memoryview(body)[:end])
+        decode_arrays(memoryview(body)[:end])
 
 
 def test_a_shape_whose_size_overflows_is_refused_before_anything_is_allocated() -> None:
-    body = bytearray(wire.encode_arrays({"x": np.zeros((2, 2), np.float32)}))
+    body = bytearray(encode_arrays({"x": np.zeros((2, 2), np.float32)}))
     at = body.index(struct.pack("<2Q", 2, 2))
     body[at : at + 16] = struct.pack("<2Q", 2**63, 2)  # The product is 0 in 64 bits.
 
     with pytest.raises(WireError, match="shape"):
-        wire.decode_arrays(memoryview(body))
+        decode_arrays(memoryview(body))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_a_stream_that_is_not_ours_is_refused(stream: bytes) -> None:
 
 def test_arrays_of_objects_are_not_sent() -> None:
     with pytest.raises(TypeError, match="cannot be sent"):
-        wire.encode_arrays({"x": np.array(["text"], dtype=object)})
+        encode_arrays({"x": np.array(["text"], dtype=object)})
 
 
 def test_a_blocking_reader_gets_messages_one_by_one_and_then_the_end() -> None:
@@ -106,3 +108,50 @@ def test_a_blocking_reader_gets_messages_one_by_one_and_then_the_end() -> None:
         (Kind.RUN, 2, b"abc"),
         None,
     ]
+
+
+@given(texts)
+def test_texts_arrive_as_they_were_sent(sent: npt.NDArray[Any]) -> None:
+    received = decode_arrays(memoryview(encode_arrays({"x": sent})))["x"]
+
+    assert received.shape == sent.shape
+    assert received.tolist() == sent.tolist()
+
+
+@given(texts, st.data())
+def test_changed_texts_are_refused_or_still_describe_themselves(sent: npt.NDArray[Any], data: st.DataObject) -> None:
+    body = bytearray(encode_arrays({"x": sent}))
+    at = data.draw(st.integers(0, len(body) - 1))
+    body[at] = data.draw(st.integers(0, 255))
+
+    try:
+        received = decode_arrays(memoryview(body))
+    except WireError:
+        return
+    for array in received.values():
+        assert array.nbytes <= 8 * len(body)  # A pointer for each text; nothing was allocated for a lie.
+
+
+@given(st.lists(arrays, max_size=4), st.lists(st.text(max_size=9), max_size=3))
+def test_calls_arrive_apart(calls: list[dict[str, npt.NDArray[Any]]], outputs: list[str]) -> None:
+    number, names, received = wire.decode_tensor_run(memoryview(wire.encode_tensor_run(7, outputs, calls)))
+
+    assert (number, names) == (7, outputs)
+    assert [encode_arrays(call) for call in received] == [encode_arrays(call) for call in calls]
+
+
+@given(st.lists(arrays, max_size=3), st.data())
+def test_a_result_that_was_changed_is_refused_or_still_reads(calls: list[dict[str, npt.NDArray[Any]]], data: st.DataObject) -> None:
+    body = bytearray(wire.encode_tensor_result(5, calls))
+    body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        wire.decode_tensor_result(memoryview(bytes(body)))
+    except WireError:
+        return
+
+
+def test_a_result_that_ends_early_is_refused() -> None:
+    body = wire.encode_tensor_result(5, [{"x": np.zeros(3)}])
+    for end in range(len(body)):
+        with pytest.raises(WireError):
+            wire.decode_tensor_result(memoryview(body)[:end])
