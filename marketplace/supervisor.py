@@ -281,6 +281,9 @@ def open_listener(host: str, port: int, *, backlog: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by every connection. uvicorn takes a socket handed over by number for a Unix one and
+        # leaves this off: a reply's body then waits up to 40 ms for the client to acknowledge its head.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind(address)
         listener.listen(backlog)
     except OSError:

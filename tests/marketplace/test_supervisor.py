@@ -214,3 +214,10 @@ def test_a_taken_port_is_refused() -> None:
 def test_a_wildcard_listener_is_probed_on_loopback() -> None:
     with open_listener("0.0.0.0", 0, backlog=1) as listener:
         assert probe_address(listener) == ("127.0.0.1", listener.getsockname()[1])
+
+
+def test_connections_do_not_hold_a_reply_s_body_back_for_an_acknowledgement() -> None:
+    with open_listener("127.0.0.1", 0, backlog=1) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
