@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with bounds: on a request's head, on what is pipelined, and on clients that do not read."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -22,7 +23,11 @@ class _HeadRefused(Exception):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. A request within the bounds pays for three flags and a comparison."""
+    """One connection. A request within the bounds pays for three flags and a comparison.
+
+    The gateway finds it in its scope as `farebox.connection`: a request that came whole is taken, and
+    a reply written, without the messages, copies and regular expressions of ASGI, which cost 60 us a call.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -94,6 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refusal = 431
             raise _HeadRefused
         self.scope["farebox.hang_up"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        self.scope["farebox.connection"] = self  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         # Trailers arrive as headers, too: nobody asked for them, and none may pass for what a proxy sent.
         # They are no headway, so the bound on stalled bytes is theirs as well.
@@ -134,6 +140,43 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(408)
         else:
             self.transport.close()
+
+    # ------------------------------------------------------------ The gateway's short way
+
+    def take_body(self) -> bytes | None:
+        """Return the body of the request being answered if all of it is here; None: ask ASGI's `receive`."""
+        cycle = self._running
+        if cycle is None or cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
+    def write_reply(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Answer the running request in one write; False where that takes ASGI's `send`, and nothing was written.
+
+        Args:
+            status: Of the reply; it has a body.
+            headers: Lowercase names; `content-length` is added.
+            body: All of it.
+
+        Raises:
+            ValueError: a header holds a line break; nothing was written.
+        """
+        cycle = self._running
+        if cycle is None or cycle.response_started or cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
+            return False
+        if cycle.scope["method"] == "HEAD":
+            return False
+        lines = [b"%b: %b" % header for header in (*cycle.default_headers, *headers, (b"content-length", b"%d" % len(body)))]
+        head = b"\r\n".join(lines)
+        if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
+            message = "A header holds a line break."
+            raise ValueError(message)
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(b"%b%b\r\n\r\n%b" % (STATUS_LINE[status], head, body))
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     # ------------------------------------------------------------ Writing
 

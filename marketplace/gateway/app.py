@@ -17,7 +17,7 @@ from marketplace.gateway.log import RequestRecorder
 from marketplace.gateway.native import NATIVE, render_estimate, usage_fields
 from marketplace.gateway.options import GatewaySettings, read_options
 from marketplace.gateway.patience import Patience
-from marketplace.gateway.replies import Reply, answer, send_reply
+from marketplace.gateway.replies import Reply, answer, send_reply, write_reply
 from marketplace.gateway.request import Receive, Request, Scope, Send
 from marketplace.gateway.routing import Route, find_route
 from marketplace.gateway.settling import Admitted, Answered, settle
@@ -71,6 +71,16 @@ class Gateway:
             self._metrics.ended(*exchange.served, "cancelled")
             raise
         self._count(exchange, reply)
+        try:
+            if not write_reply(reply, request):
+                await self._send(reply, request, send)
+        finally:
+            # Also when the client is gone: the mark below which all is delivered must not stall.
+            if reply.seq is not None:
+                self._meter.mark_delivered(reply.seq)
+
+    async def _send(self, reply: Reply, request: Request, send: Send) -> None:
+        """Send a reply to a client that may be slow to take it."""
         self._patience.begin(_SEND_TIMEOUT_S)
         try:
             await send_reply(reply, request, send)
@@ -80,9 +90,6 @@ class Gateway:
             log.info("The caller of %s does not read its reply.", request.public_id)  # The server hangs up.
         finally:
             self._patience.end()
-            # Also when the client is gone: the mark below which all is delivered must not stall.
-            if reply.seq is not None:
-                self._meter.mark_delivered(reply.seq)
 
     async def _answer(self, exchange: Exchange) -> Reply:
         """Let the caller in, then do what the address is for."""
@@ -152,6 +159,9 @@ class Gateway:
         Raises:
             BodyTooSlow: it did not come in time.
         """
+        body = exchange.request.take_body(self._settings.max_body_bytes)
+        if body is not None:
+            return body
         self._patience.begin(self._settings.body_timeout_s)
         try:
             return await exchange.request.read_body(self._settings.max_body_bytes)

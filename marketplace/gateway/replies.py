@@ -65,12 +65,20 @@ def server_timing(stages: Sequence[tuple[bytes, float]]) -> tuple[bytes, bytes]:
     return (b"server-timing", b", ".join([b"%b;dur=%.3f" % (name, seconds * 1000) for name, seconds in stages]))
 
 
+def write_reply(reply: Reply, request: Request) -> bool:
+    """Write a reply straight to its connection; False: `send_reply` must."""
+    connection = request.connection
+    if connection is None:
+        return False
+    return connection.write_reply(reply.status, [*reply.headers, (b"request-id", request.public_id.encode())], reply.body)
+
+
 async def send_reply(reply: Reply, request: Request, send: Send) -> None:
-    """Write a reply to the client."""
+    """Send a reply to the client, through ASGI."""
     headers = [
         *reply.headers,
         (b"request-id", request.public_id.encode()),
-        (b"content-length", str(len(reply.body)).encode()),
+        (b"content-length", b"%d" % len(reply.body)),
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})

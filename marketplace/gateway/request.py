@@ -1,8 +1,8 @@
 """One HTTP request as the gateway reads it: headers, client address, capped body."""
 
 import time
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
+from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
 from billing.ids import public_id, uuid7
@@ -13,6 +13,17 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
+
+class Connection(Protocol):
+    """The connection under a request, where our own server is under it (`marketplace.http`)."""
+
+    def take_body(self) -> bytes | None:
+        """Return the whole body if it is here."""
+
+    def write_reply(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Write a whole reply; False where it could not be written at once."""
+
+
 # A body dribbled in tiny pieces costs us a wake-up each; nobody honest sends this many.
 _MAX_BODY_CHUNKS: Final = 8192
 
@@ -20,7 +31,7 @@ _MAX_BODY_CHUNKS: Final = 8192
 class Request:
     """What the gateway needs of one HTTP request. Header names are lowercase text."""
 
-    __slots__ = ("_headers", "_public_id", "_receive", "id", "method", "path", "peer", "started")
+    __slots__ = ("_headers", "_public_id", "_receive", "connection", "id", "method", "path", "peer", "started")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.id: UUID = uuid7()
@@ -32,6 +43,7 @@ class Request:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._public_id = ""
+        self.connection: Connection | None = scope.get("farebox.connection")
 
     @property
     def public_id(self) -> str:
@@ -74,6 +86,18 @@ class Request:
             return forwarded.rsplit(",", 1)[-1].strip()
         return self.peer
 
+    def take_body(self, limit_bytes: int) -> bytes | None:
+        """Return the whole body if it came with the head, as small ones do; None: `read_body` waits for it.
+
+        Raises:
+            BodyTooLarge: it is, or says it is, over the limit.
+        """
+        self._check_declared_size(limit_bytes)
+        body = self.connection.take_body() if self.connection is not None else None
+        if body is not None and len(body) > limit_bytes:
+            raise _too_large(limit_bytes)
+        return body
+
     async def read_body(self, limit_bytes: int) -> bytes:
         """Read the whole body.
 
@@ -81,9 +105,7 @@ class Request:
             BodyTooLarge: it is, or says it is, over the limit; no more of it is read.
             BodyIncomplete: the client went away.
         """
-        declared = self.header_int(b"content-length", minimum=0, maximum=2**63 - 1)
-        if declared is not None and declared > limit_bytes:
-            raise _too_large(limit_bytes)
+        self._check_declared_size(limit_bytes)
         message = await self._receive()
         if not message.get("more_body"):  # The usual case: one piece, no copy.
             return self._checked(message, limit_bytes)
@@ -96,6 +118,11 @@ class Request:
             if size > limit_bytes or len(chunks) > _MAX_BODY_CHUNKS:
                 raise _too_large(limit_bytes)
         return b"".join(chunks)
+
+    def _check_declared_size(self, limit_bytes: int) -> None:
+        declared = self.header_int(b"content-length", minimum=0, maximum=2**63 - 1)
+        if declared is not None and declared > limit_bytes:
+            raise _too_large(limit_bytes)
 
     @staticmethod
     def _checked(message: Message, limit_bytes: int) -> bytes:

@@ -164,3 +164,78 @@ def test_trailers_do_not_pass_for_headers() -> None:
     on_connection(note_headers, talk)
 
     assert seen == [b"host", b"transfer-encoding"]
+
+
+async def answer_at_once(scope: Any, receive: Any, send: Any) -> None:
+    """As the gateway does, with what it finds in its scope; by ASGI where that says no."""
+    connection = scope["farebox.connection"]
+    body = connection.take_body()
+    how = b"taken" if body is not None else b"received"
+    if body is None:
+        message = {"more_body": True}
+        body = b""
+        while message.get("more_body"):
+            message = await receive()
+            body += message.get("body", b"")
+    reply = b"%b %d" % (how, len(body))
+    if not connection.write_reply(200, [(b"x-how", how)], reply):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(reply))]})
+        await send({"type": "http.response.body", "body": reply})
+
+
+def test_a_request_that_came_whole_is_taken_and_answered_in_one_write() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        for _ in range(2):  # The connection lives on.
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+            answer = await reader.readuntil(b"taken 5")
+        return answer
+
+    head, _, body = on_connection(answer_at_once, talk).partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 200 OK"
+    assert b"x-how: taken" in lines
+    assert b"content-length: 7" in lines
+    assert body == b"taken 5"
+
+
+def test_two_requests_in_one_piece_are_each_answered() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        one = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b"
+        writer.write(one % (5, b"hello") + one % (2, b"ho"))
+        return await reader.readuntil(b"taken 5") + await reader.readuntil(b"taken 2")
+
+    assert on_connection(answer_at_once, talk).count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_a_body_that_is_still_coming_is_left_to_receive() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
+        await asyncio.sleep(0.1)
+        writer.write(b"llo")
+        return await reader.readuntil(b"received 5")
+
+    assert b"x-how: received" in on_connection(answer_at_once, talk)
+
+
+def test_a_connection_that_is_to_be_closed_is_closed() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        return await reader.read()
+
+    answer = on_connection(answer_at_once, talk)
+    assert b"connection: close" in answer
+    assert answer.endswith(b"taken 0")
+
+
+@pytest.mark.parametrize("value", [b"a\r\nset-cookie: b", b"a\nb", b"a\rb"])
+def test_a_header_with_a_line_break_is_not_written(value: bytes) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with pytest.raises(ValueError, match="line break"):
+            scope["farebox.connection"].write_reply(200, [(b"x", value)], b"")
+        await answer_at_once(scope, receive, send)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(GET)
+        return await reader.readuntil(b"taken 0")
+
+    assert b"set-cookie" not in on_connection(app, talk)
