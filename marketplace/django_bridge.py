@@ -20,6 +20,7 @@ from django.conf import settings
 from marketplace.errors import BodyIncomplete, BodyTooSlow, MarketplaceError, SiteBusy
 from marketplace.gateway.replies import Headers, Reply, refusal
 from marketplace.gateway.request import Message, Receive, Request, Scope, Send
+from marketplace.logs import begin_request
 from marketplace.problems import problem_of
 from marketplace.room import Room, Stay
 
@@ -54,12 +55,16 @@ class DjangoBridge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
+        request = Request(scope, receive)
+        begin_request(request)
         try:
             reply = await self._answer(scope, receive)
         except BodyIncomplete:
             return  # Nobody is there to be told.
         except MarketplaceError as error:
-            reply = _refuse(error, scope, receive)
+            reply = _refuse(error, request)
+        if not any(name == b"request-id" for name, _ in reply.headers):
+            reply.headers.append((b"request-id", request.public_id.encode()))
         try:
             async with self._outgoing.stay(timeout_s=_PIECE_S) as stay:
                 await _write(reply, stay, send)
@@ -135,14 +140,12 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
     return environ
 
 
-def _refuse(error: MarketplaceError, scope: Scope, receive: Receive) -> Reply:
+def _refuse(error: MarketplaceError, request: Request) -> Reply:
     """Return a refusal, as the REST API has them below /v1/ and as plain text elsewhere."""
-    request = Request(scope, receive)
     reply = refusal(error, request)
     if not request.path.startswith("/v1/"):
         reply.headers = [(b"content-type", b"text/plain; charset=utf-8"), *reply.headers[1:]]
         reply.body = f"{problem_of(error).title}. {error.detail}\n".encode()
-    reply.headers.append((b"request-id", request.public_id.encode()))
     if reply.status in {408, 413}:  # The rest of the body may still come, and is not read.
         reply.headers.append((b"connection", b"close"))
     return reply

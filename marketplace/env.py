@@ -25,6 +25,15 @@ def env_bool(name: str, *, default: bool) -> bool:
     raise ImproperlyConfigured(message)
 
 
+def env_choice(name: str, *, default: str, choices: tuple[str, ...]) -> str:
+    """Return the variable, which must be one of the choices."""
+    text = os.environ.get(name, "").strip() or default
+    if text not in choices:
+        message = f"{name}={text!r} is none of {', '.join(choices)}."
+        raise ImproperlyConfigured(message)
+    return text
+
+
 def env_int(name: str, *, default: int, minimum: int, maximum: int = 2**63 - 1) -> int:
     """Return the variable as an integer within [minimum, maximum]."""
     text = os.environ.get(name, "").strip()

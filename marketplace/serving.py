@@ -11,6 +11,7 @@ from django.db import connections
 
 from marketplace.greeting import describe_ready, describe_started
 from marketplace.installation import install, make_var_dir
+from marketplace.logs import render_line
 from marketplace.programs import BACKLOG, site_programs
 from marketplace.supervisor import become_supervisor, open_listener
 
@@ -25,6 +26,11 @@ def serve(*, setup: bool, say: Callable[[str], Any]) -> NoReturn:
     Raises:
         CannotServe: another one runs from this VAR_DIR, or the address cannot be had.
     """
+    as_json = settings.LOG_FORMAT == "json"
+
+    def tell(line: str) -> None:
+        say(render_line(line, logger="farebox.serve") if as_json else line)
+
     lock = _lock_site()
     try:
         listener = open_listener(settings.HOST, settings.PORT, backlog=BACKLOG)
@@ -32,14 +38,18 @@ def serve(*, setup: bool, say: Callable[[str], Any]) -> NoReturn:
         raise CannotServe(_explain(error)) from error
     key: str | None = None
     if setup:
-        started = install(say=say)
+        started = install(say=tell)
         key = started.demo_key
         for line in describe_started(started):
-            say(line)
-    say("Starting ...")
+            tell(line)
+    tell("Starting ...")
     connections.close_all()
     become_supervisor(
-        site_programs(listener_fd=listener.fileno()), listener=listener, lock=lock.fileno(), ready_lines=describe_ready(key=key)
+        site_programs(listener_fd=listener.fileno()),
+        listener=listener,
+        lock=lock.fileno(),
+        ready_lines=describe_ready(key=key),
+        as_json=as_json,
     )
 
 

@@ -1,6 +1,6 @@
 """Keep the site's programs running under one process: start, watch, restart, stop, leave nothing behind.
 
-Standard library only and one thread: signals, the programs' output and the health probe all
+Standard library only (and `logs`, which is) and one thread: signals, the programs' output and the health probe all
 wake one selector. `manage.py serve` becomes this module (`python -m marketplace.supervisor`) once
 it has set up: without Django it takes 7 MB instead of 127.
 """
@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from tempfile import TemporaryFile
 from typing import Any, Final, NoReturn
+
+from marketplace.logs import render_line
 
 # A program that ended is started again after this long; doubled for each time in a row.
 _FIRST_DELAY_S: Final = 0.5
@@ -62,12 +64,19 @@ class Supervisor:
     """
 
     def __init__(
-        self, programs: Sequence[Program], *, listener: socket.socket, say: Callable[[str], Any], on_ready: Callable[[float], Any]
+        self,
+        programs: Sequence[Program],
+        *,
+        listener: socket.socket,
+        say: Callable[[str], Any],
+        on_ready: Callable[[float], Any],
+        as_json: bool = False,
     ) -> None:
         self._all = [_Running(program) for program in programs]
         self._listener = listener
         self._say = say
         self._on_ready = on_ready
+        self._as_json = as_json
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._alarm = socket.socketpair()
         self._began = time.monotonic()
@@ -149,8 +158,12 @@ class Supervisor:
             while chunk := os.read(running.process.stdout.fileno(), 65536):
                 *lines, running.unfinished = (running.unfinished + chunk).split(b"\n")
                 for line in filter(bytes.strip, lines):
-                    self._say(f"[{running.program.name}] {line.decode(errors='replace')}")
+                    self._pass_on(running, line)
             self._close_output(running)  # The end of the output; the process follows, or has a child that holds on.
+
+    def _pass_on(self, running: _Running, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        self._say(text if self._as_json and text.startswith("{") else f"[{running.program.name}] {text}")
 
     def _close_output(self, running: _Running) -> None:
         stream = running.process.stdout if running.process else None
@@ -159,7 +172,7 @@ class Supervisor:
         self._selector.unregister(stream)
         stream.close()
         if running.unfinished:
-            self._say(f"[{running.program.name}] {running.unfinished.decode(errors='replace')}")
+            self._pass_on(running, running.unfinished)
             running.unfinished = b""
 
     def _reap(self, running: _Running, *, restart: bool) -> None:
@@ -313,7 +326,9 @@ def _describe(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
 
 
-def become_supervisor(programs: Sequence[Program], *, listener: socket.socket, lock: int, ready_lines: Sequence[str]) -> NoReturn:
+def become_supervisor(
+    programs: Sequence[Program], *, listener: socket.socket, lock: int, ready_lines: Sequence[str], as_json: bool
+) -> NoReturn:
     """Replace this process by a supervisor: the same number, nothing else in its memory.
 
     Args:
@@ -321,10 +336,12 @@ def become_supervisor(programs: Sequence[Program], *, listener: socket.socket, l
         listener: The listening socket; the supervisor inherits it.
         lock: A file descriptor that the supervisor keeps open for as long as it runs.
         ready_lines: Printed once the site serves; `{seconds}` stands for how long that took.
+        as_json: Whether each line is a JSON object; what a program says otherwise becomes the message of one.
     """
     # Through a file without a name: the lines may hold a key, and command lines are everybody's to read.
     with TemporaryFile() as plan:
-        plan.write(json.dumps({"programs": [asdict(program) for program in programs], "ready_lines": list(ready_lines)}).encode())
+        told = {"programs": [asdict(program) for program in programs], "ready_lines": list(ready_lines), "as_json": as_json}
+        plan.write(json.dumps(told).encode())
         plan.flush()
         os.lseek(plan.fileno(), 0, os.SEEK_SET)
         for fd in (plan.fileno(), listener.fileno(), lock):
@@ -340,11 +357,14 @@ def main(plan_fd: int, listener_fd: int, lock_fd: int) -> int:
     """Run the plan that `become_supervisor` left; return the exit status."""
     with open(plan_fd, "rb") as file:
         plan = json.load(file)
+    as_json = bool(plan["as_json"])
     # Programs get the listener by being named for it, and the lock never: it must end with us.
     os.set_inheritable(listener_fd, False)
     os.set_inheritable(lock_fd, False)
 
     def say(line: str) -> None:
+        if as_json and not line.startswith("{"):
+            line = render_line(line, logger="farebox.supervisor")
         print(line, flush=True)  # noqa: T201 (this is what the terminal is for)
 
     def greet(seconds: float) -> None:
@@ -352,7 +372,7 @@ def main(plan_fd: int, listener_fd: int, lock_fd: int) -> int:
             say(line.replace("{seconds}", f"{seconds:.1f}"))
 
     programs = [Program(**program) for program in plan["programs"]]
-    return Supervisor(programs, listener=socket.socket(fileno=listener_fd), say=say, on_ready=greet).run()
+    return Supervisor(programs, listener=socket.socket(fileno=listener_fd), say=say, on_ready=greet, as_json=as_json).run()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from inference.errors import EngineStopping
 from marketplace.api.limits import admit_key, rate_headers
 from marketplace.errors import BodyTooLarge, MethodNotAllowed, NotFound
 from marketplace.gateway.strict_json import parse_json
+from marketplace.logs import current_request
 
 S = TypeVar("S", bound="Serializer[Any]")
 
@@ -73,7 +74,8 @@ class Endpoint(APIView):
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """Give the request its id."""
         fresh: Request = super().initialize_request(request, *args, **kwargs)
-        fresh.id = uuid7()  # type: ignore[attr-defined]
+        came = current_request()  # None where no server handed it on.
+        fresh.id = came.id if came else uuid7()  # type: ignore[attr-defined]
         return fresh
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -43,7 +43,7 @@ def render_problem(error: Exception, context: Mapping[str, Any]) -> Response:
     meant = _meant(error, faults, context["view"])
     status = status_of(meant)
     if status == 500:
-        log.error("Request %s failed", request_id, exc_info=error)
+        log.error("A request failed.", exc_info=error, extra={"request_id": request_id})
     fields = problem_fields(meant, request_id=request_id)
     if faults:
         fields["errors"] = [{"param": param, "code": "request_malformed", "detail": detail} for param, detail in faults]

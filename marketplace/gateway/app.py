@@ -22,8 +22,9 @@ from marketplace.gateway.request import Receive, Request, Scope, Send
 from marketplace.gateway.routing import Route, find_route
 from marketplace.gateway.settling import Admitted, Answered, settle
 from marketplace.gateway.snapshot import Snapshot
+from marketplace.gateway.telemetry import Telemetry
 from marketplace.gateway.wire import Wire
-from marketplace.metrics import CallMetrics
+from marketplace.logs import begin_request
 from marketplace.problems import status_of
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Gateway:
         recorder: RequestRecorder,
         settings: GatewaySettings,
         patience: Patience,
-        metrics: CallMetrics,
+        telemetry: Telemetry,
     ) -> None:
         self._snapshot = snapshot
         self._meter = meter
@@ -54,7 +55,7 @@ class Gateway:
         self._recorder = recorder
         self._settings = settings
         self._patience = patience
-        self._metrics = metrics
+        self._telemetry = telemetry
         self._key_rates = RateLimiter(policy="key")
         self._organization_rates = RateLimiter(policy="organization")
         self._in_flight = ConcurrencyLimiter(limit=settings.organization_concurrency)
@@ -63,14 +64,15 @@ class Gateway:
         """Answer one HTTP request. Whatever goes wrong inside becomes a problem+json."""
         request = Request(scope, receive)
         exchange = Exchange(request)
+        begin_request(request)  # Whatever is logged for it names it.
         try:
             reply = await self._answer(exchange)
         except Exception as error:  # noqa: BLE001 (the door: no stack trace may leave the house)
             reply = self._refuse(error, exchange)
         except asyncio.CancelledError:
-            self._metrics.ended(*exchange.served, "cancelled")
+            self._telemetry.ended(exchange, None)
             raise
-        self._count(exchange, reply)
+        self._telemetry.ended(exchange, reply)
         try:
             if not write_reply(reply, request):
                 await self._send(reply, request, send)
@@ -87,7 +89,7 @@ class Gateway:
         except asyncio.CancelledError:
             if not self._patience.end():
                 raise
-            log.info("The caller of %s does not read its reply.", request.public_id)  # The server hangs up.
+            log.info("The caller does not read its reply.")  # The server hangs up.
         finally:
             self._patience.end()
 
@@ -183,25 +185,13 @@ class Gateway:
         """Turn an error into a reply in the caller's format, and put it into the caller's request log."""
         status = status_of(error)
         code = str(getattr(error, "code", "internal_error"))
-        self._metrics.refused(code)
+        self._telemetry.refused(code)
         if status == 500:
-            log.error("Request %s failed", exchange.request.public_id, exc_info=error)
+            log.error("A call failed.", exc_info=error)
         reply = _wire_of(exchange.route).refuse(error, exchange.request)
         reply.headers.extend(exchange.rate_headers())
         self._recorder.refused(exchange, status=status, code=code)
         return reply
-
-    def _count(self, exchange: Exchange, reply: Reply) -> None:
-        """Count the call by what came of it."""
-        if reply.seq is not None:  # Settled.
-            model, version = exchange.served
-            total_s = exchange.elapsed_us() / 1e6
-            self._metrics.answered(model, version, exchange.stages, total_s, exchange.units, exchange.charge_nanos)
-        elif reply.status >= 400:
-            self._metrics.ended(*exchange.served, "failed" if reply.status >= 500 else "refused")
-        else:
-            estimated = exchange.route is not None and exchange.route.action == "estimate"
-            self._metrics.ended(*exchange.served, "estimated" if estimated else "replayed")
 
 
 def _wire_of(_route: Route | None) -> Wire[Any]:

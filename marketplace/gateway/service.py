@@ -22,6 +22,7 @@ from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.patience import Patience
 from marketplace.gateway.reader import Reader
 from marketplace.gateway.snapshot import Snapshot
+from marketplace.gateway.telemetry import Telemetry
 from marketplace.gateway.versions import load_model
 from marketplace.metrics import CallMetrics
 from marketplace.models import ModelVersion
@@ -57,7 +58,7 @@ class GatewayService:
             engine=self.engine,
             claims=Claims(self.meter),
             recorder=self.recorder,
-            metrics=self.metrics,
+            telemetry=Telemetry(self.metrics, logs_calls=settings.LOG_CALLS),
             settings=GatewaySettings(
                 max_body_bytes=settings.MAX_BODY_BYTES,
                 body_timeout_s=settings.BODY_TIMEOUT_MS / 1000,

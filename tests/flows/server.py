@@ -22,7 +22,7 @@ from billing.money import to_decimal_string
 from tests.flows.calls import Caller
 
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 240
 
 
 def free_port() -> int:

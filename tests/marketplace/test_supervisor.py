@@ -55,16 +55,16 @@ def program(name, code):
     return supervisor.Program(name=name, argv=[sys.executable, "-c", code, str(fd)], environment={}, inherits_listener=name == "gateway")
 programs = [program("gateway", sys.argv[1]), program("helper", sys.argv[2])]
 say = lambda line: print(line, flush=True)
-sys.exit(supervisor.Supervisor(programs, listener=listener, say=say, on_ready=lambda seconds: say("ready")).run())
+sys.exit(supervisor.Supervisor(programs, listener=listener, say=say, on_ready=lambda seconds: say("ready"), as_json=sys.argv[4:] == ["json"]).run())
 """
 
 
 class Site:
     """A supervisor in a process of its own, over two small programs."""
 
-    def __init__(self, *, gateway: str = GATEWAY, helper: str = HELPER, grace_s: float = 20) -> None:
+    def __init__(self, *, gateway: str = GATEWAY, helper: str = HELPER, grace_s: float = 20, as_json: bool = False) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SUPERVISOR, gateway, helper, str(grace_s)],
+            [sys.executable, "-c", SUPERVISOR, gateway, helper, str(grace_s), *(["json"] if as_json else [])],
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -221,3 +221,14 @@ def test_connections_do_not_hold_a_reply_s_body_back_for_an_acknowledgement() ->
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_programs_lines_of_json_are_passed_on_as_they_are(start: Callable[..., Site]) -> None:
+    talker = "import time; print('{\"message\": \"mine\"}', flush=True); print('plain', flush=True); time.sleep(60)"
+
+    site = start(helper=talker, as_json=True)
+
+    assert site.wait_for("mine") == "mine"
+    assert '{"message": "mine"}' in site.seen
+    assert site.wait_for("plain") == "plain"
+    assert "[helper] plain" in site.seen

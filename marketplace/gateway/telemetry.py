@@ -1,0 +1,64 @@
+"""What is told of a call when it has ended: counted always, logged and traced where that is switched on."""
+
+import logging
+from typing import Final
+
+from billing.ids import public_id
+from marketplace.gateway.exchange import Exchange
+from marketplace.gateway.replies import Reply
+from marketplace.metrics import CallMetrics
+
+_calls: Final = logging.getLogger("farebox.calls")
+
+
+class Telemetry:
+    """Tells of every call of this process."""
+
+    def __init__(self, metrics: CallMetrics, *, logs_calls: bool) -> None:
+        """Tell nothing yet.
+
+        Args:
+            metrics: Where calls are counted.
+            logs_calls: Whether each is a line in the log as well.
+        """
+        self._metrics = metrics
+        self._logs_calls = logs_calls
+
+    def refused(self, code: str) -> None:
+        """Count a refusal by its problem's code."""
+        self._metrics.refused(code)
+
+    def ended(self, exchange: Exchange, reply: Reply | None) -> None:
+        """Tell of a call that has its reply; None where it was cancelled before it had one."""
+        model, version = exchange.served
+        if reply is not None and reply.seq is not None:  # Settled.
+            total_s = exchange.elapsed_us() / 1e6
+            self._metrics.answered(model, version, exchange.stages, total_s, exchange.units, exchange.charge_nanos)
+            outcome = "answered"
+        else:
+            outcome = _outcome(exchange, reply)
+            self._metrics.ended(model, version, outcome)
+        if self._logs_calls:
+            _log(exchange, reply, outcome)
+
+
+def _outcome(exchange: Exchange, reply: Reply | None) -> str:
+    if reply is None:
+        return "cancelled"
+    if reply.status >= 400:
+        return "failed" if reply.status >= 500 else "refused"
+    return "estimated" if exchange.route is not None and exchange.route.action == "estimate" else "replayed"
+
+
+def _log(exchange: Exchange, reply: Reply | None, outcome: str) -> None:
+    """Write a line of what the request log knows: 30 us of CPU, so it is off unless LOG_CALLS says otherwise."""
+    model, version = exchange.served
+    fields: dict[str, object] = {"outcome": outcome, "status": reply.status if reply else 0}
+    if model:
+        fields |= {"model": model, "version": version}
+    if exchange.caller is not None:
+        fields["key"] = public_id("key", exchange.caller.key_id)  # Its id, not its secret.
+    if outcome == "answered":
+        fields |= {"units": exchange.units, "charge_nanos": exchange.charge_nanos}
+    fields |= {f"{name.decode()}_us": int(seconds * 1e6) for name, seconds in exchange.stages}
+    _calls.info("call", extra={"fields": fields | {"total_us": exchange.elapsed_us()}})
