@@ -13,9 +13,11 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.utils import CursorWrapper
 
 # Rows of one INSERT. Each statement lets go of the interpreter lock and must get it back from a
-# busy event loop, so few large ones beat executemany; powers of two keep the number of
-# different statements, which the drivers cache, small.
-_CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)
+# busy event loop, up to 5 ms each time, so few large ones beat executemany. On PostgreSQL powers of
+# two keep the number of different statements small, which the server prepares; SQLite's driver keeps
+# as many as we like (`cached_statements`), so there a group is one statement a table.
+_MAX_CHUNK: Final = 64
+_CHUNKS: Final = (32, 16, 8, 4, 2, 1)
 
 
 @cache
@@ -53,11 +55,20 @@ def insert_rows(cursor: CursorWrapper, head: str, rows: Sequence[Sequence[Any]],
         tail: What follows the values, such as an ON CONFLICT clause.
     """
     start = 0
-    for chunk in _CHUNKS:
-        while len(rows) - start >= chunk:
-            values = [value for row in rows[start : start + chunk] for value in row]
-            execute(cursor, _insert(head, len(rows[0]), chunk, tail), values)
-            start += chunk
+    for chunk in _chunks(len(rows)):
+        values = [value for row in rows[start : start + chunk] for value in row]
+        execute(cursor, _insert(head, len(rows[0]), chunk, tail), values)
+        start += chunk
+
+
+@lru_cache(maxsize=512)
+def _chunks(rows: int) -> list[int]:
+    """Return the sizes of the statements that insert so many rows."""
+    sizes = [_MAX_CHUNK] * (rows // _MAX_CHUNK)
+    rest = rows % _MAX_CHUNK
+    if is_sqlite():
+        return [*sizes, rest] if rest else sizes
+    return [*sizes, *(chunk for chunk in _CHUNKS if rest & chunk)]
 
 
 @lru_cache(maxsize=256)

@@ -12,9 +12,10 @@ class RequestLog(models.Model):
     """One call of a known caller, answered or refused. Written with its usage event."""
 
     id = models.UUIDField(primary_key=True)  # The Request-Id, and the usage event's id if there is one.
-    organization = models.ForeignKey(Organization, models.CASCADE, related_name="requests")
-    key = models.ForeignKey(ApiKey, models.CASCADE, related_name="requests")
-    version = models.ForeignKey(ModelVersion, models.SET_NULL, null=True, related_name="+")
+    # Without indexes of their own: each is one more page to write a call, and pages read by the two below.
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="requests", db_index=False)
+    key = models.ForeignKey(ApiKey, models.CASCADE, related_name="requests", db_index=False)
+    version = models.ForeignKey(ModelVersion, models.SET_NULL, null=True, related_name="+", db_index=False)
     livemode = models.BooleanField()
     route = models.CharField(max_length=20)  # "predict", "estimate".
     status = models.PositiveSmallIntegerField()
