@@ -7,7 +7,7 @@ from typing import Final
 
 from inference.errors import ModelLoadFailed
 from inference.files import read_bounded
-from inference.graph import signature_of
+from inference.graph import find_signature, signature_of
 from inference.pipelines.pipeline import Pipeline, load_pipeline
 from inference.signature import Signature
 
@@ -59,15 +59,31 @@ def load_bundle(folder: Path, *, artifact: str = "model.onnx", sha256: str | Non
     return Bundle(folder=folder, path=path, digest=digest, size_bytes=len(model), signature=signature, pipeline=pipeline)
 
 
+def load_signature(path: Path, *, sha256: str) -> Signature:
+    """Return what an artifact takes and gives; the file is read once per process.
+
+    Raises:
+        ModelLoadFailed: the file is missing, malformed or not the one published.
+    """
+    signature = find_signature(sha256)
+    if signature is None:
+        signature = signature_of(_read_checked(path, sha256), digest=sha256)
+    return signature
+
+
 def read_model(bundle: Bundle) -> bytes:
     """Return the ONNX file's bytes, hashed again: what is loaded is what was published.
 
     Raises:
         ModelLoadFailed: the file is gone or has changed since.
     """
-    model = read_bounded(bundle.path, limit_bytes=MAX_MODEL_BYTES)
-    digest = hashlib.sha256(model).hexdigest()
-    if digest != bundle.digest:
-        msg = f"{bundle.path.name} hashes to {digest}, not to {bundle.digest}"
+    return _read_checked(bundle.path, bundle.digest)
+
+
+def _read_checked(path: Path, digest: str) -> bytes:
+    model = read_bounded(path, limit_bytes=MAX_MODEL_BYTES)
+    found = hashlib.sha256(model).hexdigest()
+    if found != digest:
+        msg = f"{path.name} hashes to {found}, not to {digest}"
         raise ModelLoadFailed(msg)
     return model

@@ -49,6 +49,11 @@ def signature_of(model: bytes, *, digest: str) -> Signature:
     return signature
 
 
+def find_signature(digest: str) -> Signature | None:
+    """Return the signature of an artifact that was read before, by its hash."""
+    return _remembered.get(digest)
+
+
 def read_signature(model: bytes) -> Signature:
     """Return what a model takes and gives.
 

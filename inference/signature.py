@@ -20,6 +20,11 @@ Inputs: TypeAlias = Mapping[str, npt.NDArray[Any]]
 # An example longer than this helps nobody who reads it.
 _MAX_EXAMPLE_ELEMENTS: Final = 256
 _MAX_RANK: Final = 8
+# Names under which exported models take each row's length, as int32 or int64 of `(rows,)`.
+_LENGTHS: Final = frozenset(
+    {"length", "lengths", "seq_len", "seq_lens", "sequence_length", "sequence_lengths", "sequence_lens", "input_lengths"}
+)
+_MAX_LENGTH: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,24 @@ class TensorSpec:
     # of a sequence one for each item (`shape` is (-1,)), of a map or an optional value one in all (`shape` is ()).
     kind: Kind = "tensor"
 
+    @property
+    def shown_shape(self) -> str:
+        """The shape as people read it: [-1, 28, 28], where -1 is any size."""
+        return "of any kind" if self.any_rank else str(list(self.shape))
+
     def fits(self, shape: Sequence[int]) -> bool:
         """Whether a tensor of this shape may be sent."""
         if self.any_rank:
             return len(shape) <= _MAX_RANK
         return len(shape) == len(self.shape) and all(want in (-1, size) for want, size in zip(self.shape, shape, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How much a call sends."""
+
+    rows: int  # The inputs' common first dimension; 1 where they have none.
+    tokens: int  # Time steps of all rows: what a lengths input says, else the first variable dimension after the rows.
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,23 @@ class Signature:
             return None
         sizes = {array.shape[0] for array in inputs.values()}
         return sizes.pop() if len(sizes) == 1 else None
+
+    def measure(self, inputs: Inputs) -> Measure:
+        """Return how much these inputs are, which `check_inputs` has let pass: at least 1 row and 1 token."""
+        rows = max(1, self.find_rows(inputs) or 1)
+        steps = 1
+        for spec in self.inputs:
+            array = inputs.get(spec.name)
+            if array is None:
+                continue
+            if spec.name.lower() in _LENGTHS and array.ndim == 1 and array.dtype.kind in "iu":
+                # Clipped, because a caller writes them: no row is free, and none is longer than a row can be.
+                return Measure(rows, int(np.clip(array.astype(np.float64), 1, _MAX_LENGTH).sum()) or 1)
+            if steps == 1:
+                own = array.shape[1:] if self.has_rows else array.shape
+                variable = [size for size, dim in zip(own, spec.shape[-len(own) :], strict=False) if dim == -1] if own else []
+                steps = max(1, variable[0]) if variable else 1
+        return Measure(rows, rows * steps)
 
     def check_inputs(self, inputs: Inputs, *, allow_nonfinite: bool = False, within: str = "inputs") -> None:
         """Refuse inputs that the graph does not take; what passes is ready to be queued.
@@ -154,7 +189,7 @@ def _check_tensor(array: npt.NDArray[Any], spec: TensorSpec, *, param: str, allo
         detail = f"The datatype must be {spec.datatype}; this is {find_datatype(array) or array.dtype}."
         raise InvalidInput(param, detail, reason="wrong_datatype")
     if not spec.fits(array.shape):
-        detail = f"The shape must be {show_shape(spec)}; this is {list(array.shape)}."
+        detail = f"The shape must be {spec.shown_shape}; this is {list(array.shape)}."
         raise InvalidInput(param, detail, reason="wrong_shape")
     if spec.datatype == BYTES:
         _check_texts(array, param=param)
@@ -172,11 +207,6 @@ def _check_texts(array: npt.NDArray[Any], *, param: str) -> None:
             raise InvalidInput(param, "Each element must be UTF-8 text.", reason="wrong_encoding") from None
 
 
-def show_shape(spec: TensorSpec) -> str:
-    """Return a shape as people read it: [-1, 28, 28], where -1 is any size."""
-    return "of any kind" if spec.any_rank else str(list(spec.shape))
-
-
 def _schema_of(spec: TensorSpec) -> dict[str, Any]:
     """Return the JSON Schema of one tensor's nested lists."""
     schema = _schema_of_element(spec.datatype)
@@ -186,7 +216,7 @@ def _schema_of(spec: TensorSpec) -> dict[str, Any]:
         schema = {"type": "array", "items": schema}
         if size != -1:
             schema |= {"minItems": size, "maxItems": size}
-    return {"description": f"{spec.datatype} {show_shape(spec)}", **schema}
+    return {"description": f"{spec.datatype} {spec.shown_shape}", **schema}
 
 
 def _schema_of_element(datatype: str) -> dict[str, Any]:

@@ -101,6 +101,8 @@ class ModelVersionAdmin(FactAdmin):
         "artifact",
         "digest",
         "size_bytes",
+        "max_body_bytes",
+        "allow_nonfinite",
         "card",
         "published_at",
         "created_at",

@@ -1,10 +1,8 @@
 """`/v1/models`: what can be called, what it takes, costs, and how fast it answers."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
-from django.conf import settings
 from django.db.models import Prefetch, Q, QuerySet
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -14,8 +12,7 @@ from rest_framework.response import Response
 
 from billing.models import Price
 from billing.money import CURRENCY
-from inference.errors import ModelLoadFailed
-from inference.pipelines.pipeline import Pipeline, load_pipeline
+from inference.signature import TensorSpec
 from marketplace.api.authentication import key_of, tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_query
@@ -23,6 +20,7 @@ from marketplace.api.fields import Amount, Constant, Moment, PublicId, View
 from marketplace.api.gateway_schema import model_document
 from marketplace.api.lists import list_of, page_form, read_page, render_list
 from marketplace.errors import ModelNotFound
+from marketplace.interfaces import Interface, find_interface, has_files
 from marketplace.latency import Latency, latency_of_model
 from marketplace.models import CatalogueModel, ModelVersion
 
@@ -78,12 +76,32 @@ class LatencyView(View):
     p99_ms = serializers.FloatField(allow_null=True)
 
 
+class TensorView(View):
+    """One input or output of a version's graph."""
+
+    name = serializers.CharField()
+    datatype = serializers.CharField(help_text="As the Open Inference Protocol names it: FP32, INT64, BYTES (text).")
+    shape = serializers.ListField(
+        child=serializers.IntegerField(), allow_null=True, help_text="-1 is any size; null where the graph does not say."
+    )
+    optional = serializers.BooleanField()
+    kind = serializers.CharField(help_text="tensor; or sequence, map or optional, which are answered as JSON.")
+
+
+class SignatureView(View):
+    """What the graph of the version that a plain call gets takes and gives. Shapes of outputs are its word, not checked."""
+
+    inputs = TensorView(many=True)
+    outputs = TensorView(many=True)
+
+
 class ModelDetailView(ModelView):
     """A model with its card, schema and versions."""
 
     card_markdown = serializers.CharField()
     input_schema = serializers.DictField(allow_null=True, help_text="JSON Schema of a predict body.")
     example = serializers.DictField(allow_null=True)
+    signature = SignatureView(allow_null=True)
     versions = VersionView(many=True)
     latency = LatencyView()
 
@@ -151,28 +169,14 @@ def _facts(version: ModelVersion, prices: Sequence[Price]) -> dict[str, Any]:
         **{name: getattr(version, name) for name in names},
         "price": current[-1] if current else None,
         "prices": prices,
-        "callable": version.state == ModelVersion.State.LIVE and bool(current) and pipeline_of(version) is not None,
+        "callable": version.state == ModelVersion.State.LIVE and bool(current) and has_files(version),
     }
 
 
-def pipeline_of(version: ModelVersion) -> Pipeline | None:
-    """Return what a version does before and after its model; None where its files cannot be read."""
-    try:
-        return _load_pipeline(version.folder)
-    except ModelLoadFailed:
-        return None
-
-
-# A folder is written once and never changes. 32 vocabularies of 20,000 words are some 100 MB.
-@lru_cache(maxsize=32)
-def _load_pipeline(folder: str) -> Pipeline:
-    return load_pipeline(settings.ARTIFACTS_DIR / folder)
-
-
-def _open_pipeline(model: CatalogueModel, shown: Mapping[str, Any]) -> Pipeline | None:
+def _open_interface(model: CatalogueModel, shown: Mapping[str, Any]) -> Interface | None:
     for version in _versions(model):
         if version.number == shown["version"]:
-            return pipeline_of(version)
+            return find_interface(version)
     return None
 
 
@@ -209,14 +213,31 @@ class Model(Endpoint):
         """Show a model's card, input schema, prices, versions, and measured latency."""
         model = _find(request, owner, name)
         [shown] = _show_all([model])
-        pipeline = _open_pipeline(model, shown)
+        interface = _open_interface(model, shown)
         fields = {
             **shown,
-            "input_schema": pipeline.schema() if pipeline else None,
-            "example": pipeline.example() if pipeline else None,
+            "input_schema": interface.schema() if interface else None,
+            "example": interface.example() if interface else None,
+            "signature": _signature_fields(interface) if interface else None,
             "latency": _latency_fields(latency_of_model(model)),
         }
         return Response(ModelDetailView(fields).data)
+
+
+def _signature_fields(interface: Interface) -> dict[str, Any]:
+    signature = interface.signature
+    sides = {"inputs": signature.inputs, "outputs": signature.outputs}
+    return {side: [_tensor_fields(spec) for spec in specs] for side, specs in sides.items()}
+
+
+def _tensor_fields(spec: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "datatype": spec.datatype,
+        "shape": None if spec.any_rank else list(spec.shape),
+        "optional": spec.optional,
+        "kind": spec.kind,
+    }
 
 
 def _latency_fields(latency: Latency | None) -> dict[str, Any]:
@@ -237,7 +258,7 @@ class ModelOpenApi(Endpoint):
         """Show OpenAPI 3.1 of this model's predict and estimate, with its own input schema."""
         model = _find(request, owner, name)
         [shown] = _show_all([model])
-        pipeline = _open_pipeline(model, shown)
-        if pipeline is None:
+        interface = _open_interface(model, shown)
+        if interface is None:
             raise ModelNotFound
-        return Response(model_document(model, schema=pipeline.schema(), example=pipeline.example()))
+        return Response(model_document(model, interface))

@@ -6,6 +6,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from marketplace.api.documented import PROBLEM_TYPE
+from marketplace.interfaces import Interface
 from marketplace.models import CatalogueModel
 from marketplace.problems import PROBLEMS
 
@@ -44,6 +45,7 @@ _ANY_BODY: Final[Mapping[str, Any]] = {
     "additionalProperties": False,
 }
 _ANY_EXAMPLE: Final[Mapping[str, Any]] = {"input_data": ["a moving, funny film", "two hours I want back"], "parameters": {"top_k": 2}}
+_ANY_PREDICTION: Final[Mapping[str, Any]] = {"description": "One entry for each input."}
 _PREDICTION_EXAMPLE: Final = [
     [{"label": "positive", "score": 0.97}, {"label": "negative", "score": 0.03}],
     [{"label": "negative", "score": 0.94}, {"label": "positive", "score": 0.06}],
@@ -63,8 +65,9 @@ def gateway_paths() -> dict[str, Any]:
     }
 
 
-def model_document(model: CatalogueModel, *, schema: Mapping[str, Any], example: Mapping[str, Any]) -> dict[str, Any]:
+def model_document(model: CatalogueModel, interface: Interface) -> dict[str, Any]:
     """Return an OpenAPI 3.1 document of one model alone, with its own input schema."""
+    schema, example = interface.schema(), interface.example()
     base = f"/v1/models/{model.path}"
     return {
         "openapi": "3.1.0",
@@ -72,7 +75,7 @@ def model_document(model: CatalogueModel, *, schema: Mapping[str, Any], example:
         "servers": [{"url": settings.SITE_URL}],
         "security": [{"key": []}],
         "paths": {
-            f"{base}/predict": {"post": {**_predict(schema, example), "parameters": _headers()}},
+            f"{base}/predict": {"post": {**_predict(schema, example, prediction=_prediction_of(interface)), "parameters": _headers()}},
             f"{base}/estimate": {"post": _estimate(schema, example)},
         },
         "components": {
@@ -85,7 +88,18 @@ def model_document(model: CatalogueModel, *, schema: Mapping[str, Any], example:
 SECURITY_SCHEME: Final[Mapping[str, Any]] = {"type": "http", "scheme": "bearer", "description": "An API key: `fb_sk_live_...`"}
 
 
-def _predict(schema: Mapping[str, Any], example: Mapping[str, Any]) -> dict[str, Any]:
+def _prediction_of(interface: Interface) -> Mapping[str, Any]:
+    """Return the schema of a version's `prediction`: outputs by name where it has no pipeline."""
+    if interface.pipeline:
+        return _ANY_PREDICTION
+    outputs = interface.signature.outputs
+    told = {spec.name: {"description": f"{spec.datatype}, as nested lists; NaN and infinities are null."} for spec in outputs}
+    return {"type": "object", "required": list(told), "properties": told}
+
+
+def _predict(
+    schema: Mapping[str, Any], example: Mapping[str, Any] | None, *, prediction: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     answer = {
         "type": "object",
         "required": ["id", "model", "version", "prediction", "usage"],
@@ -93,7 +107,7 @@ def _predict(schema: Mapping[str, Any], example: Mapping[str, Any]) -> dict[str,
             "id": {"type": "string"},
             "model": {"type": "string"},
             "version": {"type": "integer"},
-            "prediction": {"description": "One entry for each input."},
+            "prediction": prediction or _ANY_PREDICTION,
             "usage": _USAGE,
         },
     }
@@ -111,11 +125,14 @@ def _predict(schema: Mapping[str, Any], example: Mapping[str, Any]) -> dict[str,
         "tags": [TAG],
         "security": [{"key": []}],
         "requestBody": _body(schema, example),
-        "responses": {"200": _answer("The prediction.", answer, shown, metered=True), **_refusals(_REFUSALS)},
+        "responses": {
+            "200": _answer("The prediction.", answer, shown if prediction in (None, _ANY_PREDICTION) else None, metered=True),
+            **_refusals(_REFUSALS),
+        },
     }
 
 
-def _estimate(schema: Mapping[str, Any], example: Mapping[str, Any]) -> dict[str, Any]:
+def _estimate(schema: Mapping[str, Any], example: Mapping[str, Any] | None) -> dict[str, Any]:
     answer = {
         "type": "object",
         "required": ["model", "version", "usage"],
@@ -133,11 +150,12 @@ def _estimate(schema: Mapping[str, Any], example: Mapping[str, Any]) -> dict[str
     }
 
 
-def _body(schema: Mapping[str, Any], example: Mapping[str, Any]) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
+def _body(schema: Mapping[str, Any], example: Mapping[str, Any] | None) -> dict[str, Any]:
+    content = {"schema": schema} if example is None else {"schema": schema, "example": example}
+    return {"required": True, "content": {"application/json": content}}
 
 
-def _answer(description: str, schema: Mapping[str, Any], example: Mapping[str, Any], *, metered: bool) -> dict[str, Any]:
+def _answer(description: str, schema: Mapping[str, Any], example: Mapping[str, Any] | None, *, metered: bool) -> dict[str, Any]:
     names = ["Request-Id", "RateLimit-Policy", "RateLimit"]
     if metered:
         names += ["Farebox-Units", "Farebox-Cost", "Farebox-Currency", "Farebox-Model-Version", "Farebox-Model-Digest"]
@@ -145,7 +163,7 @@ def _answer(description: str, schema: Mapping[str, Any], example: Mapping[str, A
     return {
         "description": description,
         "headers": {name: {"schema": {"type": "string"}} for name in names},
-        "content": {"application/json": {"schema": schema, "example": example}},
+        "content": _body(schema, example)["content"],
     }
 
 

@@ -1,30 +1,37 @@
 """The native wire format: a JSON body to checked input, and outputs to JSON bytes."""
 
 from collections.abc import Awaitable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from billing.money import Nanos, to_decimal_string
 from billing.pricing import Terms
 from inference.engine import Engine, Inferred
 from inference.errors import InvalidInput
+from inference.nested import parse_tensor, render_tensor
 from inference.pipelines.pipeline import Prepared
+from inference.signature import Signature
 from marketplace.errors import RequestMalformed
 from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.replies import Reply, answer, refusal
 from marketplace.gateway.request import Request
 from marketplace.gateway.strict_json import parse_json
+from marketplace.gateway.units import count_units
 from marketplace.gateway.versions import ServedVersion
 
 _FIELDS: Final = frozenset({"input_data", "parameters"})
 
 
 class Call(NamedTuple):
-    """One request, checked and counted."""
+    """One request, checked and counted: what a pipeline made of it, or named tensors."""
 
-    prepared: Prepared
+    prepared: Prepared | None
+    tensors: Mapping[str, npt.NDArray[Any]]
     parameters: Mapping[str, object]
+    rows: int
     units: int
     timeout_us: int | None = None  # X-Timeout-Ms says it here.
 
@@ -37,14 +44,20 @@ class NativeWire:
         return parse(body, version, terms, limits=limits)
 
     def infer(self, engine: Engine, call: Call, version: ServedVersion, *, tenant: str, deadline: float) -> Awaitable[Inferred]:
-        """Run the call's rows, batched with other calls'."""
-        return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline)
+        """Run the call, batched with other calls'."""
+        if call.prepared is not None:
+            return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline)
+        allow = version.allow_nonfinite
+        return engine.infer_tensors(version.bundle, call.tensors, tenant=tenant, deadline=deadline, allow_nonfinite=allow)
 
     def render(self, call: Call, inferred: Inferred, *, request: Request, version: ServedVersion, usage: Mapping[str, object]) -> Reply:
         """Return the reply with its `prediction` and `usage`."""
         pipeline = version.bundle.pipeline
-        assert pipeline is not None  # `parse` has refused the call otherwise.
-        prediction = pipeline.render(call.prepared, inferred.outputs, call.parameters)
+        prediction: object
+        if pipeline is not None and call.prepared is not None:
+            prediction = pipeline.render(call.prepared, inferred.outputs, call.parameters)
+        else:
+            prediction = render_tensors(inferred.outputs, version.bundle.signature)
         return answer(render(request_id=request.public_id, version=version, prediction=prediction, usage=usage), [])
 
     def finish(self, reply: Reply, request: Request) -> Reply:  # noqa: ARG002 (native replies are small and sent as they are)
@@ -80,17 +93,43 @@ def parse(body: bytes, version: ServedVersion, terms: Terms, *, limits: GatewayS
         raise RequestMalformed(message, param="parameters")
     pipeline = version.bundle.pipeline
     if pipeline is None:
-        raise InvalidInput(param="input_data", detail="This version takes tensors by name, which this address does not yet.")
+        return _tensor_call(fields["input_data"], parameters, version, terms, body_bytes=len(body))
     pipeline.validate_parameters(parameters)
     prepared = pipeline.prepare(fields["input_data"], max_rows=limits.max_rows, max_characters=limits.max_characters)
-    return Call(prepared=prepared, parameters=parameters, units=count_units(prepared, terms))
+    rows = len(prepared.rows)
+    units = count_units(terms, rows=rows, tokens=prepared.tokens, body_bytes=len(body))
+    return Call(prepared, {}, parameters, rows, units)
 
 
-def count_units(prepared: Prepared, terms: Terms) -> int:
-    """Return what a call uses, in the price's unit: known before it runs."""
-    if terms.unit == "token":
-        return prepared.tokens
-    return len(prepared.rows) if terms.unit == "row" else 1
+def _tensor_call(input_data: object, parameters: Mapping[str, object], version: ServedVersion, terms: Terms, *, body_bytes: int) -> Call:
+    """Read and count tensors by name.
+
+    Raises:
+        InvalidInput: naming the tensor, or the parameter, at fault.
+    """
+    for name in parameters:
+        raise InvalidInput(param=f"parameters.{name[:40]}", detail="This version has no such parameter.", reason="unknown_parameter")
+    if not isinstance(input_data, dict):
+        detail = "This version takes its tensors by name: an object of nested lists."
+        raise InvalidInput(param="input_data", detail=detail, reason="wrong_type")
+    signature = version.bundle.signature
+    specs = {spec.name: spec for spec in signature.inputs}
+    # An unknown name stays for `check_inputs` to refuse.
+    tensors = {
+        name: parse_tensor(value, specs[name], param=f"input_data.{name}") if name in specs else np.empty(0)
+        for name, value in input_data.items()
+    }
+    signature.check_inputs(tensors, allow_nonfinite=version.allow_nonfinite, within="input_data")
+    measure = signature.measure(tensors)
+    units = count_units(terms, rows=measure.rows, tokens=measure.tokens, body_bytes=body_bytes)
+    return Call(None, tensors, parameters, measure.rows, units)
+
+
+def render_tensors(outputs: Mapping[str, npt.NDArray[Any]], signature: Signature) -> dict[str, Any]:
+    """Return outputs by name, in the graph's order, as orjson takes them. NaN and infinities become null."""
+    return {
+        spec.name: render_tensor(outputs[spec.name], spec, document=orjson.Fragment) for spec in signature.outputs if spec.name in outputs
+    }
 
 
 def render(
@@ -108,7 +147,8 @@ def render(
             "version": version.number,
             "prediction": prediction,
             "usage": usage,
-        }
+        },
+        option=orjson.OPT_SERIALIZE_NUMPY,
     )
 
 

@@ -26,6 +26,8 @@ class ServedVersion:
     sku: str
     bundle: Bundle
     weight: int
+    max_body_bytes: int  # Of a call's body.
+    allow_nonfinite: bool  # Whether callers may send NaN and the infinities.
     prices: Sequence[tuple[datetime, Terms]]  # Ascending by the time each takes effect.
 
     def terms_now(self) -> Terms:
@@ -91,13 +93,16 @@ def load_model(path: str) -> ServedModel | None:
 
 def _load_version(version: ModelVersion, path: str) -> ServedVersion:
     sku = f"{path}@{version.number}"
+    bundle = load_bundle(settings.ARTIFACTS_DIR / version.folder, artifact=version.artifact, sha256=version.digest)
     return ServedVersion(
         id=version.pk,
         model_path=path,
         number=version.number,
         sku=sku,
-        bundle=load_bundle(settings.ARTIFACTS_DIR / version.folder, artifact=version.artifact, sha256=version.digest),
+        bundle=bundle,
         weight=version.traffic_weight,
+        max_body_bytes=version.max_body_bytes or (settings.MAX_BODY_BYTES if bundle.pipeline else settings.MAX_TENSOR_BODY_BYTES),
+        allow_nonfinite=version.allow_nonfinite,
         prices=price_history(sku),
     )
 

@@ -59,6 +59,10 @@ class ModelVersion(models.Model):
     card = models.JSONField(default=dict)  # Facts of the model card: accuracy, data, licence.
     # Share of the calls that name no version, relative to the model's other live versions.
     traffic_weight = models.PositiveIntegerField(default=1)
+    # Most bytes of a call's body; empty for the site's (MAX_BODY_BYTES, or MAX_TENSOR_BODY_BYTES without a pipeline).
+    max_body_bytes = models.PositiveIntegerField(null=True, blank=True)
+    # Whether callers may send NaN and infinities, which JSON cannot hold but binary tensors can.
+    allow_nonfinite = models.BooleanField(default=False)
     published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -15,6 +15,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
 from billing.models import Price
+from marketplace.interfaces import find_interface
 from marketplace.latency import latency_of_model
 from marketplace.models import CatalogueModel, ModelVersion, Organization
 from marketplace.web import snippets
@@ -88,6 +89,9 @@ def show_model(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     live = next((version for version in versions if version.state == ModelVersion.State.LIVE), None)
     prices = _current_prices(f"{model.path}@{version.number}" for version in versions)
     is_member = find_organization(request) is not None
+    interface = find_interface(live) if live else None
+    takes_text = interface is None or interface.pipeline is not None
+    example = None if takes_text or interface is None else interface.example()
     context: dict[str, Any] = {
         "model": model,
         "live": live,
@@ -98,8 +102,11 @@ def show_model(request: HttpRequest, owner: str, name: str) -> HttpResponse:
         "latency": latency_of_model(model),
         "examples": EXAMPLES,
         "is_free": not is_member,
-        "may_try": live is not None and (is_member or (owner, name) == TRY_MODEL),
-        "snippets": snippets.all_snippets(model.path, key="fb_sk_live_…"),
+        "interface": interface,
+        "may_try": live is not None and takes_text and (is_member or (owner, name) == TRY_MODEL),
+        "takes_text": takes_text,
+        "snippets": snippets.all_snippets(model.path, key="fb_sk_live_…", input_data=example["input_data"] if example else None),
+        "has_snippets": takes_text or example is not None,
     }
     return render(request, "models/model.html", context)
 

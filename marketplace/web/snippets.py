@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 
@@ -18,12 +19,12 @@ class Snippet:
     code: str
 
 
-def all_snippets(model_path: str, *, key: str, text: list[str] | None = None) -> list[Snippet]:
+def all_snippets(model_path: str, *, key: str, input_data: Any = None) -> list[Snippet]:
     """Return the same call in every language."""
     return [
-        Snippet("curl", "curl", curl(model_path, key=key, text=text)),
-        Snippet("python", "Python", python(model_path, key=key, text=text)),
-        Snippet("javascript", "JavaScript", javascript(model_path, key=key, text=text)),
+        Snippet("curl", "curl", curl(model_path, key=key, input_data=input_data)),
+        Snippet("python", "Python", python(model_path, key=key, input_data=input_data)),
+        Snippet("javascript", "JavaScript", javascript(model_path, key=key, input_data=input_data)),
     ]
 
 
@@ -31,9 +32,9 @@ def _url(model_path: str) -> str:
     return f"{settings.SITE_URL}/v1/models/{model_path}/predict"
 
 
-def curl(model_path: str, *, key: str, text: list[str] | None = None) -> str:
+def curl(model_path: str, *, key: str, input_data: Any = None) -> str:
     """Return the call for a shell; one paste, with the body quoted for sh."""
-    body = json.dumps({"input_data": text or EXAMPLE}, ensure_ascii=False)
+    body = json.dumps({"input_data": EXAMPLE if input_data is None else input_data}, ensure_ascii=False)
     return (
         f"curl {_url(model_path)} \\\n"
         f'  -H "Authorization: Bearer {key}" \\\n'
@@ -42,9 +43,9 @@ def curl(model_path: str, *, key: str, text: list[str] | None = None) -> str:
     )
 
 
-def python(model_path: str, *, key: str, text: list[str] | None = None) -> str:
+def python(model_path: str, *, key: str, input_data: Any = None) -> str:
     """Return the call for Python's own library: nothing to install."""
-    body = json.dumps({"input_data": text or EXAMPLE}, ensure_ascii=False)
+    body = repr({"input_data": EXAMPLE if input_data is None else input_data})  # False and None, where JSON says false and null.
     return (
         "import json\n"
         "from urllib.request import Request, urlopen\n\n"
@@ -59,9 +60,9 @@ def python(model_path: str, *, key: str, text: list[str] | None = None) -> str:
     )
 
 
-def javascript(model_path: str, *, key: str, text: list[str] | None = None) -> str:
+def javascript(model_path: str, *, key: str, input_data: Any = None) -> str:
     """Return the call for Node.js 18 and later, or any runtime with fetch."""
-    body = json.dumps({"input_data": text or EXAMPLE}, ensure_ascii=False)
+    body = json.dumps({"input_data": EXAMPLE if input_data is None else input_data}, ensure_ascii=False)
     return (
         f'const reply = await fetch("{_url(model_path)}", {{\n'
         '  method: "POST",\n'

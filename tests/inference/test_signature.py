@@ -189,3 +189,32 @@ def test_an_example_has_the_least_shape_or_there_is_none() -> None:
     assert read(accumulator()).example() == {"input_data": {"x": 0.0, "state": [0.0, 0.0]}}
     assert read(shout()).example() == {"input_data": {"text": [""]}}
     assert read(identity(tensor("x", FLOAT, [1, 28, 28]))).example() is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "rows", "tokens"),
+    [
+        ([tensor("x", FLOAT, ["n", 3])], {"x": (5, 3)}, 5, 5),
+        ([tensor("x", FLOAT, ["n", "t", 3])], {"x": (5, 7, 3)}, 5, 35),
+        ([tensor("x", FLOAT, ["n", 3, "h", "w"])], {"x": (2, 3, 8, 9)}, 2, 16),
+        ([tensor("x", FLOAT, ["t"]), tensor("state", FLOAT, [2])], {"x": (160,), "state": (2,)}, 1, 160),
+        ([tensor("x", FLOAT, [1, "t"]), tensor("rate", INT64, [])], {"x": (1, 512), "rate": ()}, 1, 512),
+        ([tensor("x", FLOAT, ["n", 3])], {"x": (0, 3)}, 1, 1),
+        ([tensor("x", FLOAT, [])], {"x": ()}, 1, 1),
+    ],
+    ids=str,
+)
+def test_a_call_is_measured_by_its_rows_and_time_steps(inputs: list[Any], given: dict[str, Any], rows: int, tokens: int) -> None:
+    signature = read(identity(*inputs))
+    arrays = {spec.name: np.zeros(given[spec.name], NUMPY_DATATYPES[spec.datatype]) for spec in signature.inputs}
+
+    measure = signature.measure(arrays)
+
+    assert (measure.rows, measure.tokens) == (rows, tokens)
+
+
+@pytest.mark.parametrize(("lengths", "tokens"), [([3, 4], 7), ([0, -5], 2), ([2**62, 1], 2**20 + 1)])
+def test_a_lengths_input_says_how_many_tokens_there_are_within_reason(lengths: list[int], tokens: int) -> None:
+    signature = read(identity(tensor("ids", INT64, ["n", "t"]), tensor("lengths", INT64, ["n"])))
+
+    assert signature.measure({"ids": np.zeros((2, 9), np.int64), "lengths": np.array(lengths)}).tokens == tokens
