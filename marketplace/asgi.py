@@ -6,7 +6,7 @@ from marketplace.wsgi import application as django_application  # Sets Django up
 
 from marketplace.django_bridge import DjangoBridge  # isort: skip
 from marketplace.gateway.request import Receive, Scope, Send  # isort: skip
-from marketplace.gateway.routing import PREFIX  # isort: skip
+from marketplace.gateway.routing import is_gateways  # isort: skip
 from marketplace.gateway.service import GatewayService  # isort: skip
 from marketplace.probes import PATHS, Probes  # isort: skip
 
@@ -27,7 +27,7 @@ class FrontDoor:
             await self._live(receive, send)
         elif scope["type"] != "http":
             return
-        elif self._service and scope["method"] == "POST" and scope["path"].startswith(PREFIX):
+        elif self._service and is_gateways(scope["method"], scope["path"]):
             await self._service.gateway(scope, receive, send)
         elif self._probes and scope["path"] in PATHS:
             await self._probes(scope, receive, send)

@@ -82,6 +82,12 @@ class NotFound(MarketplaceError):
     code = "not_found"
 
 
+class NotOffered(MarketplaceError):
+    """This is for whoever runs the server. Loading, tracing, logging and shared memory are not offered to callers."""
+
+    code = "not_offered"
+
+
 class MethodNotAllowed(MarketplaceError):
     """This address does not take that method."""
 

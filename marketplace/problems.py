@@ -44,6 +44,7 @@ _TABLE: Final = (
     Problem("max_cost_exceeded", 402, _("X-Max-Cost exceeded"), _("The call could cost more than its own X-Max-Cost header allows."), NOTHING, _("Send less, or raise X-Max-Cost. /estimate tells the highest cost of a body.")),
     Problem("model_not_found", 404, _("Model not found"), _("There is no live model or version of that name, or it is not yours to call."), NOTHING, _("Look the name up in the catalogue, or with GET /v1/models.")),
     Problem("not_found", 404, _("Not found"), _("There is nothing at this address, or it is not yours."), NOTHING, _("Check the address and the id.")),
+    Problem("not_offered", 404, _("Not offered"), _("The address belongs to a part of the Open Inference Protocol that is for whoever runs the server: loading models, tracing, logging, shared memory."), NOTHING, _("Publish models on this site's own pages, and send tensors in the request.")),
     Problem("method_not_allowed", 405, _("Method not allowed"), _("The address exists, but does not take this method."), NOTHING, _("Use a method that the Allow header names.")),
     Problem("idempotency_in_progress", 409, _("Still running"), _("The first request with this Idempotency-Key has not ended yet."), _("The first request is charged once, if it is answered. This one is not."), _("Wait as Retry-After says, and repeat the request: you get the first one's reply.")),
     Problem("key_limit_reached", 409, _("Too many keys"), _("The organization already holds as many live keys as it may."), NOTHING, _("Revoke a key that is no longer used.")),

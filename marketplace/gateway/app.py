@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 from billing.metering import Meter
@@ -15,11 +16,14 @@ from marketplace.gateway.idempotency import Claims
 from marketplace.gateway.limits import ConcurrencyLimiter, RateLimiter
 from marketplace.gateway.log import RequestRecorder
 from marketplace.gateway.native import NATIVE, render_estimate, usage_fields
+from marketplace.gateway.oip.door import HEALTH_ACTIONS, Door
+from marketplace.gateway.oip.format import OIP
+from marketplace.gateway.oip.statistics import CallStatistics
 from marketplace.gateway.options import GatewaySettings, read_options
 from marketplace.gateway.patience import Patience
 from marketplace.gateway.replies import Reply, answer, send_reply, write_reply
 from marketplace.gateway.request import Receive, Request, Scope, Send
-from marketplace.gateway.routing import Route, find_route
+from marketplace.gateway.routing import Route, find_route, is_v2
 from marketplace.gateway.settling import Admitted, Answered, settle
 from marketplace.gateway.snapshot import Snapshot
 from marketplace.gateway.telemetry import Telemetry
@@ -34,6 +38,8 @@ log = logging.getLogger(__name__)
 _SEND_TIMEOUT_S: Final = 10.0
 # A larger body is read in a thread: 4 MB of numbers take 80 ms, in which others would wait.
 _LARGE_BODY_BYTES: Final = 256 * 1024
+# What runs a model, and in which format.
+RUNS: Final[Mapping[str, Wire[Any]]] = {"predict": NATIVE, "infer": OIP}
 
 
 class Gateway:
@@ -50,6 +56,8 @@ class Gateway:
         settings: GatewaySettings,
         patience: Patience,
         telemetry: Telemetry,
+        statistics: CallStatistics,
+        door: Door,
     ) -> None:
         self._snapshot = snapshot
         self._meter = meter
@@ -59,12 +67,14 @@ class Gateway:
         self._settings = settings
         self._patience = patience
         self._telemetry = telemetry
+        self._statistics = statistics
+        self._door = door
         self._key_rates = RateLimiter(policy="key")
         self._organization_rates = RateLimiter(policy="organization")
         self._in_flight = ConcurrencyLimiter(limit=settings.organization_concurrency)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request. Whatever goes wrong inside becomes a problem+json."""
+        """Answer one HTTP request. Whatever goes wrong inside becomes a refusal in the caller's format."""
         request = Request(scope, receive)
         exchange = Exchange(request)
         begin_request(request)  # Whatever is logged for it names it.
@@ -98,13 +108,21 @@ class Gateway:
 
     async def _answer(self, exchange: Exchange) -> Reply:
         """Let the caller in, then do what the address is for."""
-        route = exchange.route = find_route(exchange.request.path)
+        request = exchange.request
+        route = exchange.route = find_route(request.method, request.path)
         if route is None:
             raise NotFound
+        if route.action in HEALTH_ACTIONS:
+            return self._door.tell_health(route)
         caller = await self._authenticate(exchange)
         self._admit(caller, exchange)
         try:
-            reply = await (self._estimate if route.action == "estimate" else self._predict)(exchange, route, caller)
+            if route.action in RUNS:
+                reply = await self._predict(exchange, route, caller)
+            elif route.action == "estimate":
+                reply = await self._estimate(exchange, route, caller)
+            else:
+                reply = await self._door.answer(route, caller)
         finally:
             self._in_flight.leave(caller.tenant)
         reply.headers += exchange.rate_headers()
@@ -112,7 +130,7 @@ class Gateway:
 
     async def _predict(self, exchange: Exchange, route: Route, caller: Caller) -> Reply:
         """Resolve, read, run once. Only an answered call is charged."""
-        request, wire = exchange.request, _wire_of(route)
+        request, wire = exchange.request, RUNS[route.action]
         version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
         exchange.end_stage(b"auth")
         self._meter.check_open()  # A call that cannot be recorded is refused before it runs.
@@ -129,7 +147,7 @@ class Gateway:
         """Parse, hold, infer, settle. What was held and not charged goes back, whatever happens."""
         wire, exchange, caller, version, terms, _ = admitted
         call: Call
-        if len(body) > _LARGE_BODY_BYTES:
+        if len(body) > _LARGE_BODY_BYTES or exchange.request.has_header(b"content-encoding"):  # Which may be large, inflated.
             call = await asyncio.to_thread(wire.parse, exchange.request, body, version, terms, limits=self._settings)
         else:
             call = wire.parse(exchange.request, body, version, terms, limits=self._settings)
@@ -142,7 +160,9 @@ class Gateway:
             exchange.end_stage(b"limit")
             inferred = await wire.infer(self._engine, call, version, tenant=caller.tenant, deadline=options.deadline)
             exchange.add_stages((b"queue", inferred.queue_us / 1e6), (b"infer", inferred.infer_us / 1e6))
-            return await settle(admitted, Answered(call, inferred, hold), meter=self._meter, recorder=self._recorder)
+            reply = await settle(admitted, Answered(call, inferred, hold), meter=self._meter, recorder=self._recorder)
+            self._statistics.answered(exchange, rows=call.rows, batch_rows=inferred.batch_rows)
+            return reply
         finally:
             hold.release()  # What was settled is no longer held.
 
@@ -195,12 +215,9 @@ class Gateway:
         self._telemetry.refused(code)
         if status == 500:
             log.error("A call failed.", exc_info=error)
-        reply = _wire_of(exchange.route).refuse(error, exchange.request)
+        self._statistics.failed(exchange)
+        wire: Wire[Any] = OIP if is_v2(exchange.request.path) else NATIVE
+        reply = wire.refuse(error, exchange.request)
         reply.headers.extend(exchange.rate_headers())
         self._recorder.refused(exchange, status=status, code=code)
         return reply
-
-
-def _wire_of(_route: Route | None) -> Wire[Any]:
-    """Return the format that an address speaks."""
-    return NATIVE

@@ -77,8 +77,12 @@ class Caller:
         Raises:
             ModelNotFound: the key has a list, and the model is not on it.
         """
-        if self.allowed_models and path not in self.allowed_models:
+        if not self.may_call(path):
             raise ModelNotFound
+
+    def may_call(self, path: str) -> bool:
+        """Whether the key's list, if it has one, names the model."""
+        return not self.allowed_models or path in self.allowed_models
 
     def _is_inside(self, address: str) -> bool:
         try:

@@ -37,7 +37,13 @@ def refusal(error: Exception, request: Request) -> Reply:
     """Return the problem that an error is to its caller. Unknown errors become a plain 500."""
     fields = problem_fields(error, request_id=request.public_id)
     status = status_of(error)
-    headers: Headers = [_PROBLEM, _NO_STORE]
+    headers = [_PROBLEM, _NO_STORE, *refusal_headers(error, status)]
+    return Reply(status=status, headers=headers, body=json.dumps(fields).encode())
+
+
+def refusal_headers(error: Exception, status: int) -> Headers:
+    """Return what a refusal says in headers, whatever its body's format."""
+    headers: Headers = []
     if status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="farebox"'))
     allow = getattr(error, "allow", None)
@@ -48,7 +54,7 @@ def refusal(error: Exception, request: Request) -> Reply:
         retry_after_s = 1.0
     if retry_after_s is not None:  # Whole seconds, rounded up: sooner would be refused again.
         headers.append((b"retry-after", str(max(1, math.ceil(retry_after_s))).encode()))
-    return Reply(status=status, headers=headers, body=json.dumps(fields).encode())
+    return headers
 
 
 def rate_headers(key: RateState, organization: RateState) -> Headers:

@@ -18,12 +18,14 @@ from marketplace.gateway.callers import load_caller
 from marketplace.gateway.feed import ChangeFeed
 from marketplace.gateway.idempotency import Claims
 from marketplace.gateway.log import RequestRecorder
+from marketplace.gateway.oip.door import Door
+from marketplace.gateway.oip.statistics import CallStatistics
 from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.patience import Patience
 from marketplace.gateway.reader import Reader
 from marketplace.gateway.snapshot import Snapshot
 from marketplace.gateway.telemetry import Telemetry
-from marketplace.gateway.versions import load_model
+from marketplace.gateway.versions import list_versions, load_model
 from marketplace.metrics import CallMetrics
 from marketplace.models import ModelVersion
 
@@ -51,6 +53,16 @@ class GatewayService:
         self.recorder = RequestRecorder(self.meter)
         self._flusher: asyncio.Task[None] | None = None
         self._patience = Patience()
+        limits = GatewaySettings(
+            max_body_bytes=settings.MAX_BODY_BYTES,
+            body_timeout_s=settings.BODY_TIMEOUT_MS / 1000,
+            max_rows=settings.MAX_CALL_ROWS,
+            max_characters=settings.MAX_TEXT_CHARACTERS,
+            default_timeout_ms=settings.DEFAULT_TIMEOUT_MS,
+            max_timeout_ms=settings.MAX_TIMEOUT_MS,
+            organization_concurrency=settings.ORGANIZATION_CONCURRENCY,
+        )
+        statistics = CallStatistics()
         self.gateway = Gateway(
             patience=self._patience,
             snapshot=self.snapshot,
@@ -59,14 +71,15 @@ class GatewayService:
             claims=Claims(self.meter),
             recorder=self.recorder,
             telemetry=Telemetry(self.metrics, logs_calls=settings.LOG_CALLS),
-            settings=GatewaySettings(
-                max_body_bytes=settings.MAX_BODY_BYTES,
-                body_timeout_s=settings.BODY_TIMEOUT_MS / 1000,
-                max_rows=settings.MAX_CALL_ROWS,
-                max_characters=settings.MAX_TEXT_CHARACTERS,
-                default_timeout_ms=settings.DEFAULT_TIMEOUT_MS,
-                max_timeout_ms=settings.MAX_TIMEOUT_MS,
-                organization_concurrency=settings.ORGANIZATION_CONCURRENCY,
+            statistics=statistics,
+            settings=limits,
+            door=Door(
+                snapshot=self.snapshot,
+                engine=self.engine,
+                statistics=statistics,
+                settings=limits,
+                list_versions=lambda caller: self.reader.run(list_versions, caller.organization_id),
+                is_ready=lambda: not self.find_unready(),
             ),
         )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from marketplace.credentials import bearer_secret, check_form, digest
@@ -143,8 +143,21 @@ class Snapshot:
         Raises:
             ModelNotFound: it is absent, private to others, or not on the key's list.
         """
+        model = await self._find_model(caller, model_path)
+        return model.choose(organization_id=caller.organization_id, number=number)
+
+    async def find_versions(self, caller: Caller, model_path: str) -> Sequence[ServedVersion]:
+        """Return all versions of a model that this caller may name, the one that most unnamed calls get first.
+
+        Raises:
+            ModelNotFound: the model is absent, private to others, or not on the key's list.
+        """
+        model = await self._find_model(caller, model_path)
+        return model.all_for(caller.organization_id)
+
+    async def _find_model(self, caller: Caller, model_path: str) -> ServedModel:
         caller.check_model(model_path)
         model = await self.models.get(model_path)
         if model is None:
             raise ModelNotFound
-        return model.choose(organization_id=caller.organization_id, number=number)
+        return model

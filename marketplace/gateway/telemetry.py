@@ -9,6 +9,8 @@ from marketplace.gateway.replies import Reply
 from marketplace.metrics import CallMetrics
 
 _calls: Final = logging.getLogger("farebox.calls")
+# What an answer that is not charged now is, by its address. All others tell of the site or of a model.
+_OUTCOMES: Final = {"predict": "replayed", "infer": "replayed", "estimate": "estimated"}
 
 
 class Telemetry:
@@ -47,7 +49,7 @@ def _outcome(exchange: Exchange, reply: Reply | None) -> str:
         return "cancelled"
     if reply.status >= 400:
         return "failed" if reply.status >= 500 else "refused"
-    return "estimated" if exchange.route is not None and exchange.route.action == "estimate" else "replayed"
+    return _OUTCOMES.get(exchange.route.action if exchange.route else "", "described")
 
 
 def _log(exchange: Exchange, reply: Reply | None, outcome: str) -> None:

@@ -4,9 +4,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
 from billing.prices import price_history
@@ -60,8 +62,7 @@ class ServedModel:
         Raises:
             ModelNotFound: the model is somebody's private one, or has no such live version.
         """
-        if not self.public and self.owner_id != organization_id:
-            raise ModelNotFound
+        self._check_visible(organization_id)
         if number is not None:
             for version in self.versions:
                 if version.number == number:
@@ -74,6 +75,34 @@ class ServedModel:
             return open_versions[0]
         # Not a secret: which customer meets the canary may be guessed.
         return random.choices(open_versions, [version.weight for version in open_versions])[0]  # noqa: S311 (no secret)
+
+    def all_for(self, organization_id: UUID) -> Sequence[ServedVersion]:
+        """Return the live versions: the one that most unnamed calls get first, of equal ones the newest.
+
+        Raises:
+            ModelNotFound: the model is somebody's private one.
+        """
+        self._check_visible(organization_id)
+        return sorted(self.versions, key=lambda version: (-version.weight, -version.number))
+
+    def _check_visible(self, organization_id: UUID) -> None:
+        if not self.public and self.owner_id != organization_id:
+            raise ModelNotFound
+
+
+class ListedVersion(NamedTuple):
+    """A live version as a list of them names it."""
+
+    model_path: str
+    number: int
+
+
+def list_versions(organization_id: UUID) -> list[ListedVersion]:
+    """Return every live version that an organization may call, by name and number. Blocks on I/O."""
+    visible = Q(model__public=True) | Q(model__owner=organization_id)
+    live = ModelVersion.objects.filter(visible, state=ModelVersion.State.LIVE)
+    rows = live.order_by("model__owner__slug", "model__name", "number").values_list("model__owner__slug", "model__name", "number")
+    return [ListedVersion(f"{owner}/{name}", number) for owner, name, number in rows]
 
 
 def load_model(path: str) -> ServedModel | None:

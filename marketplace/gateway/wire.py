@@ -23,6 +23,10 @@ class Call(Protocol):
         """What it uses in its price's unit, known before it runs."""
 
     @property
+    def rows(self) -> int:
+        """How many rows it runs."""
+
+    @property
     def timeout_us(self) -> int | None:
         """The time limit that its body asks for, in microseconds."""
 

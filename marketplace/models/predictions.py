@@ -1,5 +1,7 @@
 """What was asked of the gateway: the request log, and the replies kept for repeated requests."""
 
+from typing import Final
+
 from django.db import models
 
 from billing.ids import uuid7
@@ -11,13 +13,16 @@ from marketplace.models.tenants import Organization
 class RequestLog(models.Model):
     """One call of a known caller, answered or refused. Written with its usage event."""
 
+    # The routes that run a model, on the native wire and on the Open Inference Protocol's.
+    RUNS: Final = ("predict", "infer")
+
     id = models.UUIDField(primary_key=True)  # The Request-Id, and the usage event's id if there is one.
     # Without indexes of their own: each is one more page to write a call, and pages read by the two below.
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="requests", db_index=False)
     key = models.ForeignKey(ApiKey, models.CASCADE, related_name="requests", db_index=False)
     version = models.ForeignKey(ModelVersion, models.SET_NULL, null=True, related_name="+", db_index=False)
     livemode = models.BooleanField()
-    route = models.CharField(max_length=20)  # "predict", "estimate".
+    route = models.CharField(max_length=20)  # "predict", "infer", "estimate", ...
     status = models.PositiveSmallIntegerField()
     code = models.CharField(max_length=40, blank=True)  # Of the refusal; empty if answered.
     unit = models.CharField(max_length=10, blank=True)

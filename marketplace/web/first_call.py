@@ -56,7 +56,7 @@ def _state(request: MemberRequest) -> dict[str, Any]:
     refused = None
     reply = ""
     if call is None:
-        refused = request.organization.requests.filter(route="predict").exclude(status=200).order_by("-occurred_at").first()
+        refused = request.organization.requests.filter(route__in=RequestLog.RUNS).exclude(status=200).order_by("-occurred_at").first()
     else:
         reply = call.reply
         if reply:
@@ -76,5 +76,5 @@ def find_first_call(organization: Organization) -> RequestLog | None:
     """Return the organization's first answered predict, or None while it waits for one."""
     if organization.first_call_at is None:
         return None
-    answered = organization.requests.filter(status=200, route="predict").select_related("version__model__owner", "key")
+    answered = organization.requests.filter(status=200, route__in=RequestLog.RUNS).select_related("version__model__owner", "key")
     return answered.order_by("occurred_at").first()
