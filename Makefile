@@ -62,7 +62,7 @@ lock: $(DEV_STAMP) ## Write requirements/*.txt anew from pyproject.toml (needs u
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	@# dev first: it holds all of run, and what the tests use may need an older version of something shared.
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		--extra dev --extra postgres -o requirements/dev.txt pyproject.toml
+		--extra dev --extra postgres --extra otel -o requirements/dev.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 		-c requirements/dev.txt -o requirements/run.txt pyproject.toml
 

@@ -315,6 +315,12 @@ CONTENT_SECURITY_POLICY = {
 # only while the site is open to this machine alone.
 METRICS_TOKEN: Final = env_str("METRICS_TOKEN", default="")
 
+# Where OpenTelemetry traces go, as OTLP over HTTP; none by default, and then they cost nothing (extra `otel`).
+OTEL_EXPORTER_OTLP_ENDPOINT: Final = env_str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
+OTEL_SERVICE_NAME: Final = env_str("OTEL_SERVICE_NAME", default="farebox")
+# Percent of calls that are traced when their caller says nothing of it. Each costs some 200 us of CPU.
+OTEL_SAMPLE_PERCENT: Final = env_int("OTEL_SAMPLE_PERCENT", default=1, minimum=0, maximum=100)
+
 # ---------------------------------------------------------------- Logs
 
 # text for people, or json: one object a line, for programs.

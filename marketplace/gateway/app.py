@@ -85,7 +85,6 @@ class Gateway:
         except asyncio.CancelledError:
             self._telemetry.ended(exchange, None)
             raise
-        self._telemetry.ended(exchange, reply)
         try:
             if not write_reply(reply, request):
                 await self._send(reply, request, send)
@@ -93,6 +92,7 @@ class Gateway:
             # Also when the client is gone: the mark below which all is delivered must not stall.
             if reply.seq is not None:
                 self._meter.mark_delivered(reply.seq)
+            self._telemetry.ended(exchange, reply)  # Who waits for the reply need not wait for this.
 
     async def _send(self, reply: Reply, request: Request, send: Send) -> None:
         """Send a reply to a client that may be slow to take it."""

@@ -28,6 +28,7 @@ from marketplace.gateway.telemetry import Telemetry
 from marketplace.gateway.versions import list_versions, load_model
 from marketplace.metrics import CallMetrics
 from marketplace.models import ModelVersion
+from marketplace.tracing import start_tracer
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class GatewayService:
     def __init__(self) -> None:
         self.reader = Reader(threads=2)
         self.metrics = CallMetrics()
+        self._tracer = start_tracer()
         self.meter = Meter(committed=self.metrics.committed)
         self.engine = Engine(workers=settings.INFERENCE_WORKERS or os.cpu_count() or 1, max_queue_rows=settings.MAX_QUEUE_ROWS)
         self.snapshot = Snapshot(
@@ -70,7 +72,7 @@ class GatewayService:
             engine=self.engine,
             claims=Claims(self.meter),
             recorder=self.recorder,
-            telemetry=Telemetry(self.metrics, logs_calls=settings.LOG_CALLS),
+            telemetry=Telemetry(self.metrics, logs_calls=settings.LOG_CALLS, tracer=self._tracer),
             statistics=statistics,
             settings=limits,
             door=Door(
@@ -108,6 +110,8 @@ class GatewayService:
             await self.recorder.flush_last_used()
         await self.meter.stop()
         await self._feed.stop()
+        if self._tracer:
+            await asyncio.to_thread(self._tracer.stop)
         self.reader.close()
 
     def find_unready(self) -> dict[str, str]:

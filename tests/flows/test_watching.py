@@ -4,9 +4,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
+from tests.collector import Collector, attributes_of, collecting
 from tests.flows.calls import Answer, Caller
 from tests.flows.server import Site, start_site
 from tests.marketplace.test_metrics import samples
@@ -15,9 +17,20 @@ TOKEN = "only-the-scraper-knows"
 
 
 @pytest.fixture(scope="module")
-def watched() -> Iterator[Site]:
-    """A site whose metrics need a token."""
-    with start_site(METRICS_TOKEN=TOKEN) as site:
+def collector() -> Iterator[Collector | None]:
+    """Where the site's traces go; None where the extra otel is not installed."""
+    if not find_spec("opentelemetry"):
+        yield None
+        return
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def watched(collector: Collector | None) -> Iterator[Site]:
+    """A site whose metrics need a token, and which traces what its callers ask it to."""
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_SAMPLE_PERCENT": "0"} if collector else {}
+    with start_site(METRICS_TOKEN=TOKEN, **traced) as site:
         yield site
 
 
@@ -81,6 +94,32 @@ def test_metrics_are_for_who_has_the_token(watched: Site, token: str | None) -> 
 
     assert (answer.status, answer.code, answer.headers["www-authenticate"]) == (401, "metrics_token_invalid", 'Bearer realm="farebox"')
     assert b"farebox_requests" not in answer.body
+
+
+def test_a_call_is_traced_when_its_caller_asks_for_it(watched: Site, collector: Collector | None) -> None:
+    if collector is None:
+        pytest.skip("the extra otel is not installed")
+    caller = Caller(watched.port, watched.key)
+    caller.predict()
+    traced = caller.predict(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    refused = caller.predict({"input_data": 7}, traceparent="00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-00f067aa0ba902b7-01")
+    assert (traced.status, refused.status) == (200, 422)
+
+    spans = collector.wait_for(8)
+
+    whole = [span for span in spans if span.name == "predict"]
+    assert [span.trace_id.hex()[:4] for span in whole] == ["4bf9", "aaaa"]  # The first call asked for none.
+    assert attributes_of(whole[0]) == {
+        "farebox.request_id": traced.headers["request-id"],
+        "farebox.outcome": "answered",
+        "farebox.model": "farebox/sentiment",
+        "farebox.version": 1,
+        "farebox.units": traced.json()["usage"]["units"],
+        "http.response.status_code": 200,
+    }
+    stages = [span.name for span in spans if span.parent_span_id == whole[0].span_id]
+    assert stages == ["auth", "limit", "queue", "infer", "settle"]
+    assert attributes_of(whole[1])["farebox.outcome"] == "refused"
 
 
 def test_a_probe_is_asked_by_get(watched: Site) -> None:
