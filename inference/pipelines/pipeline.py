@@ -4,13 +4,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from inference.errors import InvalidInput, ModelFailed, ModelLoadFailed
+from inference.errors import InvalidInput, ModelLoadFailed
 from inference.files import read_bounded
+from inference.pipelines.answers import Answers, make_answers
 from inference.pipelines.text import token_ids
 from inference.tensors import Collation
 
@@ -30,10 +31,6 @@ _FIELDS: Final[Mapping[str, type]] = {
 # 64 MB of vocabulary is some 8 million words; a bigger file is not one.
 _MAX_VOCABULARY_BYTES: Final = 64 * 2**20
 _MAX_PIPELINE_BYTES: Final = 64 * 2**10
-# Scores are float32, good to about seven digits; more would print noise.
-_SCORE_DIGITS: Final = 6
-
-Prediction: TypeAlias = list[list[dict[str, str | float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +44,12 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pipeline:
-    """The text pipeline of one version: words, vocabulary, and a binary label with its score."""
+    """The text pipeline of one version: words, vocabulary, and what is made of the model's output."""
 
     vocabulary: Mapping[str, int] = field(repr=False)
     unknown_id: int
     max_tokens: int
-    labels: tuple[str, str]
+    answers: Answers
     collation: Collation
 
     def prepare(self, input_data: object, *, max_rows: int, max_characters: int) -> Prepared:
@@ -100,43 +97,22 @@ class Pipeline:
             return {}
         if not isinstance(parameters, Mapping):
             raise InvalidInput(param="parameters", detail="Send an object.", reason="wrong_type")
-        for name in parameters:
-            if name != "top_k":
-                detail = "This version has no such parameter."
-                raise InvalidInput(param=f"parameters.{name}", detail=detail, reason="unknown_parameter")
-        top_k = parameters.get("top_k", len(self.labels))
-        # True is an int to Python, but not a number to a caller.
-        if type(top_k) is not int or not 1 <= top_k <= len(self.labels):
-            detail = f"Send a whole number between 1 and {len(self.labels)}."
-            raise InvalidInput(param="parameters.top_k", detail=detail, reason="out_of_range")
+        if parameters:
+            self.answers.validate(parameters)
         return parameters
 
-    def render(self, prepared: Prepared, outputs: Mapping[str, npt.NDArray[Any]], parameters: Mapping[str, Any]) -> Prediction:
-        """Return, for each row, labels with their scores, the highest first.
+    def render(self, prepared: Prepared, outputs: Mapping[str, npt.NDArray[Any]], parameters: Mapping[str, Any]) -> list[Any]:
+        """Return the prediction for each row.
 
         Args:
             prepared: What was asked.
-            outputs: What `Engine.infer` answered: the probability of the second label, `(rows, 1)`.
+            outputs: What `Engine.infer` answered, first axis = rows.
             parameters: What `validate_parameters` returned.
 
         Raises:
-            ModelFailed: the output has another size, or holds what is no probability.
+            ModelFailed: the output has another size, or holds what it must not.
         """
-        probabilities = outputs[self.collation.output].ravel().tolist()
-        if len(probabilities) != len(prepared.rows):
-            msg = f"{len(probabilities)} probabilities for {len(prepared.rows)} rows"
-            raise ModelFailed(msg)
-        top_k = parameters.get("top_k", len(self.labels))
-        return [self._ranked(probability, row)[:top_k] for row, probability in enumerate(probabilities)]
-
-    def _ranked(self, probability: float, row: int) -> list[dict[str, str | float]]:
-        if not 0.0 <= probability <= 1.0:  # NaN too: it compares false.
-            msg = f"{probability} is not a probability"
-            raise ModelFailed(msg, row=row)
-        first, second = self.labels
-        negative: dict[str, str | float] = {"label": first, "score": round(1.0 - probability, _SCORE_DIGITS)}
-        positive: dict[str, str | float] = {"label": second, "score": round(probability, _SCORE_DIGITS)}
-        return [positive, negative] if probability >= 0.5 else [negative, positive]
+        return self.answers.render(outputs[self.collation.output], rows=len(prepared.rows), parameters=parameters)
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of a request's `input_data` and `parameters`."""
@@ -150,27 +126,17 @@ class Pipeline:
                         {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
                     ],
                 },
-                "parameters": {
-                    "type": "object",
-                    "properties": {
-                        "top_k": {
-                            "description": "How many labels to return for each text, the likeliest first.",
-                            "type": "integer",
-                            "minimum": 1,
-                            "maximum": len(self.labels),
-                            "default": len(self.labels),
-                        }
-                    },
-                    "additionalProperties": False,
-                },
+                "parameters": {"type": "object", "properties": self.answers.schema(), "additionalProperties": False},
             },
             "required": ["input_data"],
         }
 
     def example(self) -> dict[str, Any]:
         """Return a request body that this pipeline accepts."""
-        texts = ["a moving, funny film", "two hours I want back"]
-        return {"input_data": texts, "parameters": {"top_k": len(self.labels)}}
+        body: dict[str, Any] = {"input_data": ["a moving, funny film", "two hours I want back"]}
+        if parameters := self.answers.example():
+            body["parameters"] = parameters
+        return body
 
 
 def load_pipeline(folder: Path) -> Pipeline:
@@ -180,12 +146,12 @@ def load_pipeline(folder: Path) -> Pipeline:
         ModelLoadFailed: a file is missing, too big, or says something this version of the code does not know.
     """
     fields = _read_fields(folder / "pipeline.json")
-    known = {"kind": "text", "tokenizer": "words", "postprocess": "binary"}
+    known = {"kind": "text", "tokenizer": "words"}
     for name, value in known.items():
         _require(fields[name] == value, f"{name} {fields[name]!r} is not supported")
     inputs, labels = fields["inputs"], fields["labels"]
     _require(set(inputs) == {"ids", "lengths"} and _are_texts(inputs.values()), "inputs must name ids and lengths")
-    _require(len(labels) == 2 and _are_texts(labels), "postprocess binary takes two labels")
+    _require(_are_texts(labels), "labels must be texts")
     vocabulary = _read_vocabulary(folder, fields["vocabulary"])
     _require(fields["max_tokens"] >= 1, "max_tokens must be at least 1")
     for name in ("pad_id", "unknown_id"):
@@ -194,7 +160,7 @@ def load_pipeline(folder: Path) -> Pipeline:
         vocabulary=vocabulary,
         unknown_id=fields["unknown_id"],
         max_tokens=fields["max_tokens"],
-        labels=(labels[0], labels[1]),
+        answers=make_answers(fields["postprocess"], labels),
         collation=Collation(
             ids_input=inputs["ids"],
             lengths_input=inputs["lengths"],

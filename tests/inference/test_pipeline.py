@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.errors import InvalidInput, ModelFailed, ModelLoadFailed
+from inference.pipelines.answers import make_answers
 from inference.pipelines.pipeline import Pipeline, Prepared, load_pipeline
 from inference.tensors import Collation
 from tests.inference.models import PIPELINE, WORDS
@@ -18,7 +19,7 @@ TEXTS = Pipeline(
     vocabulary={word: number for number, word in enumerate(WORDS)},
     unknown_id=1,
     max_tokens=6,
-    labels=("negative", "positive"),
+    answers=make_answers("binary", ["negative", "positive"]),
     collation=Collation("ids", "lengths", "probability", pad_id=0),
 )
 
@@ -100,7 +101,7 @@ def test_an_output_that_is_no_probability_is_the_models_failure_and_no_answer(pr
 
 
 def test_an_output_of_another_size_is_the_models_failure() -> None:
-    with pytest.raises(ModelFailed, match="3 probabilities for 1 rows"):
+    with pytest.raises(ModelFailed, match="for 1 rows"):
         TEXTS.render(prepare("good"), {"probability": np.zeros((1, 3), np.float32)}, {})
 
 
@@ -142,7 +143,7 @@ def test_a_folder_is_read_as_it_says(tmp_path: Path) -> None:
 
     assert pipeline.vocabulary["good"] == 2
     assert len(pipeline.vocabulary) == len(WORDS)
-    assert (pipeline.unknown_id, pipeline.max_tokens, pipeline.labels) == (1, 512, ("negative", "positive"))
+    assert (pipeline.unknown_id, pipeline.max_tokens, pipeline.answers) == (1, 512, make_answers("binary", ["negative", "positive"]))
     assert pipeline.collation == Collation("ids", "lengths", "probability", pad_id=0)
 
 
@@ -151,7 +152,7 @@ def test_a_folder_is_read_as_it_says(tmp_path: Path) -> None:
     [
         {"kind": "image"},
         {"tokenizer": "bytes"},
-        {"postprocess": "softmax"},
+        {"postprocess": "median"},
         {"extra": 1},
         {"labels": None},
         {"labels": ["one"]},

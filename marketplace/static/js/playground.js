@@ -76,7 +76,7 @@ function score({ label, score: value }) {
 
 function showAnswer({ body, latencyMs }) {
   const scores = element("ul", "scores");
-  const rows = Array.isArray(body.prediction?.[0]) ? body.prediction[0] : [];
+  const rows = Array.isArray(body.prediction?.[0]) ? body.prediction[0].filter((row) => typeof row?.label === "string") : [];
   scores.append(...rows.map(score));
   const facts = element("p", "meter-line");
   facts.append(
@@ -85,6 +85,7 @@ function showAnswer({ body, latencyMs }) {
     fact(body.usage.livemode === false ? say("wouldCostLabel") : say("costLabel"), cost(body.usage)),
   );
   const details = element("details", "details");
+  details.open = rows.length === 0; // Numbers, not labels: the reply is all there is to see.
   const pre = element("pre", "code--wrap", JSON.stringify(body, null, 2));
   pre.tabIndex = 0;
   const box = element("div", "code");
