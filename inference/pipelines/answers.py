@@ -22,6 +22,10 @@ Array: TypeAlias = npt.NDArray[Any]
 class Answers(Protocol):
     """One way to turn a version's output into a prediction."""
 
+    @property
+    def labels(self) -> Sequence[str]:
+        """What may be answered, in the order of the model's output; empty where numbers are."""
+
     def validate(self, parameters: Parameters) -> None:
         """Refuse parameters that are unknown or out of range with InvalidInput, naming the one at fault."""
 
@@ -128,6 +132,7 @@ class Numbers:
     """Each row's numbers as the model gave them, or scaled to length 1: values, embeddings."""
 
     is_normalized: bool
+    labels: Sequence[str] = ()
 
     def validate(self, parameters: Parameters) -> None:
         """Take none."""

@@ -1,7 +1,7 @@
 """A version's declarative pipeline: from a caller's text to rows of ids, and from outputs to a prediction."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -51,6 +51,11 @@ class Pipeline:
     max_tokens: int
     answers: Answers
     collation: Collation
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The labels it may answer with, in the order of the model's output; none if it answers with numbers."""
+        return self.answers.labels
 
     def prepare(self, input_data: object, *, max_rows: int, max_characters: int) -> Prepared:
         """Return the rows of one text or of a list of texts; what is beyond `max_tokens` words is cut off.

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.errors import InvalidInput, ModelFailed
-from inference.pipelines.pipeline import Pipeline, Prediction
+from inference.pipelines.pipeline import Pipeline
 from inference.signature import Signature, TensorSpec
 from marketplace.gateway.versions import ServedVersion
 
 INPUT: Final = "input_data"
 LABEL: Final = "label"
 SCORE: Final = "score"
+VALUES: Final = "values"  # Of a pipeline that answers with numbers.
 
 
 def signature_of(version: ServedVersion) -> Signature:
@@ -25,11 +26,10 @@ def signature_of(version: ServedVersion) -> Signature:
     pipeline = version.bundle.pipeline
     if pipeline is None:
         return version.bundle.signature
-    return Signature(
-        inputs=(TensorSpec(INPUT, "BYTES", (-1,)),),
-        outputs=(TensorSpec(LABEL, "BYTES", (-1,)), TensorSpec(SCORE, "FP32", (-1, len(pipeline.labels)))),
-        has_rows=True,
-    )
+    outputs: tuple[TensorSpec, ...] = (TensorSpec(VALUES, "FP32", (-1,), any_rank=True),)
+    if pipeline.labels:
+        outputs = (TensorSpec(LABEL, "BYTES", (-1,)), TensorSpec(SCORE, "FP32", (-1, len(pipeline.labels))))
+    return Signature(inputs=(TensorSpec(INPUT, "BYTES", (-1,)),), outputs=outputs, has_rows=True)
 
 
 def labels_of(version: ServedVersion) -> Sequence[str]:
@@ -61,16 +61,18 @@ def texts_of(inputs: Mapping[str, npt.NDArray[Any]]) -> list[str]:
     return texts
 
 
-def tensors_of(prediction: Prediction, pipeline: Pipeline) -> dict[str, npt.NDArray[Any]]:
+def tensors_of(prediction: Sequence[Any], pipeline: Pipeline) -> dict[str, npt.NDArray[Any]]:
     """Return a pipeline's prediction as its output tensors.
 
     Args:
-        prediction: For each row all labels with their scores, the likeliest first.
+        prediction: For each row all labels with their scores, the likeliest first; or its numbers.
         pipeline: Whose labels, in the order of `score`'s columns.
 
     Raises:
         ModelFailed: a label is missing.
     """
+    if not pipeline.labels:
+        return {VALUES: np.array(prediction, dtype=np.float32)}
     columns = {label: column for column, label in enumerate(pipeline.labels)}
     best = np.empty(len(prediction), dtype=np.object_)
     scores = np.empty((len(prediction), len(columns)), dtype=np.float32)
