@@ -284,6 +284,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "PREPROCESSING_HOOKS": ["marketplace.api.schema.without_pages"],
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "marketplace.api.schema.add_gateway"],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "PredictionStatus": "marketplace.models.jobs.Prediction.Status",
+        "BatchStatus": "marketplace.models.jobs.Batch.Status",
+    },
 }
 
 # ---------------------------------------------------------------- Operator's dashboard

@@ -21,7 +21,7 @@ from marketplace.models import Prediction
 TAG = "Predictions"
 
 
-class UsageView(View):
+class PredictionUsageView(View):
     """What a prediction used and cost; exact."""
 
     unit = serializers.CharField()
@@ -61,8 +61,8 @@ class PredictionSummaryView(View):
 class PredictionView(PredictionSummaryView):
     """A prediction, with its result once it succeeded."""
 
-    prediction = serializers.JSONField(allow_null=True, help_text="As a live call answers it.")
-    usage = UsageView(allow_null=True)
+    prediction = serializers.JSONField(help_text="As a live call answers it; null until it succeeded.")
+    usage = PredictionUsageView(allow_null=True)
 
 
 PredictionsQuery = page_form("prd", "PredictionsQuery", status=serializers.ChoiceField(choices=Prediction.Status.choices, required=False))
