@@ -7,22 +7,27 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db import connection, transaction
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
-from billing.ledger import ACCOUNT_SUBJECT
+from billing.ledger import ACCOUNT_SUBJECT, PAYMENTS
 from billing.models import (
     BooksRun,
     Budget,
     CreditGrant,
     CreditPool,
+    CreditReversal,
+    Dispute,
     InvoiceLine,
     Lease,
     LedgerEntry,
+    PaymentRefund,
+    TopUp,
     UsageEvent,
     UsageRefund,
     UsageRollup,
 )
+from billing.money import NANOS_PER_CENT
 from billing.periods import hour_of, month_of
 
 # Characters of a difference's words that its row keeps.
@@ -55,6 +60,7 @@ def check_books() -> list[Difference]:
             *_check_rollups(),
             *_check_invoices(),
             *_check_grants(),
+            *_check_payments(),
             *_check_pools(),
             *_check_transactions(),
         ]
@@ -162,12 +168,36 @@ def _check_invoices() -> Iterator[Difference]:
 def _check_grants() -> Iterator[Difference]:
     grants = _sums(CreditGrant.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
     limits = dict(Budget.objects.filter(subject=ACCOUNT_SUBJECT).values_list("account_id", "limit_nanos"))
+    reversed_ = _sums(CreditReversal.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
+    grants = {account: grants.get(account, 0) - reversed_.get(account, 0) for account in grants.keys() | reversed_.keys()}
     yield from _compare("account limit", limits, grants)
     entries = LedgerEntry.objects.filter(ledger_account__account__isnull=False)
     credit = _sums(entries.values_list("ledger_account__account").annotate(total=Sum("amount_nanos")))
     billed = _sums(InvoiceLine.objects.values_list("invoice__account").annotate(total=Sum("charge_nanos")))
     expected = {account: grants.get(account, 0) - billed.get(account, 0) for account in grants.keys() | billed.keys()}
     yield from _compare("ledger credit", credit, expected)
+
+
+def _check_payments() -> Iterator[Difference]:
+    """What came in by the provider, less what went back, against the ledger's account of it; and each paid top-up against its grant."""
+    paid = TopUp.objects.filter(status=TopUp.Status.PAID)
+    refunds = PaymentRefund.objects.exclude(status=PaymentRefund.Status.FAILED)
+    disputes = Dispute.objects.filter(status__in=[Dispute.Status.OPEN, Dispute.Status.LOST])
+    cents = _total(paid) - _total(refunds) - _total(disputes)
+    held = LedgerEntry.objects.filter(ledger_account__name=PAYMENTS).aggregate(total=Sum("amount_nanos"))["total"]
+    yield from _compare("payments", {"ledger": -int(held or 0)}, {"ledger": cents * NANOS_PER_CENT})
+    granted = CreditGrant.objects.filter(kind=CreditGrant.Kind.TOP_UP, reference__startswith="top_up:").values_list(
+        "reference", "amount_nanos"
+    )
+    yield from _compare(
+        "top-up",
+        {reference.removeprefix("top_up:"): amount for reference, amount in granted},
+        {str(pk): amount * NANOS_PER_CENT for pk, amount in paid.values_list("pk", "amount_cents")},
+    )
+
+
+def _total(rows: QuerySet[Any]) -> int:
+    return int(rows.aggregate(total=Sum("amount_cents"))["total"] or 0)
 
 
 def _check_pools() -> Iterator[Difference]:

@@ -98,3 +98,84 @@ class PeriodNotOver(BillingError):
     def __init__(self, *, ends_at: datetime) -> None:
         super().__init__(f"The period ends at {ends_at.isoformat()}.")
         self.ends_at = ends_at
+
+
+class PaymentsOff(BillingError):
+    """This site collects no money: no provider is configured."""
+
+    code = "payments_off"
+
+
+class PaymentsFrozen(BillingError):
+    """A payment of the account is disputed, so it may not pay, be charged or be refunded until that is settled."""
+
+    code = "payments_frozen"
+
+
+class TopUpOutOfRange(BillingError):
+    """A top-up may not be so small or so large. Nothing was asked of anybody."""
+
+    code = "top_up_out_of_range"
+
+    def __init__(self, *, amount_cents: int, minimum_cents: int, maximum_cents: int) -> None:
+        super().__init__(f"A top-up of {amount_cents} cents is not within {minimum_cents}..{maximum_cents}.")
+        self.amount_cents, self.minimum_cents, self.maximum_cents = amount_cents, minimum_cents, maximum_cents
+
+
+class CardMissing(BillingError):
+    """The account has no such saved card."""
+
+    code = "card_missing"
+
+
+class RefundTooLarge(BillingError):
+    """More was to be given back than is left of the payment, or of the credit that it bought. Nothing was refunded."""
+
+    code = "refund_too_large"
+
+    def __init__(self, *, asked_cents: int, left_cents: int) -> None:
+        super().__init__(f"{asked_cents} cents were to be refunded; {left_cents} can be.")
+        self.asked_cents, self.left_cents = asked_cents, left_cents
+
+
+class RechargeInvalid(BillingError):
+    """Auto-recharge cannot be set so. It was not changed."""
+
+    code = "recharge_invalid"
+
+
+class ProviderUnavailable(BillingError):
+    """The payment provider did not answer, or with an error of its own: what was asked may have happened. It is found out later."""
+
+    code = "provider_unavailable"
+    retry_after_s: ClassVar[float] = 5.0
+
+    def __init__(self, said: str = "", *, key_is_spent: bool = False) -> None:
+        super().__init__(said)
+        self.key_is_spent = key_is_spent  # The same idempotency key would get the same error again.
+
+
+class ProviderRefused(BillingError):
+    """The payment provider refused: nothing happened there."""
+
+    code = "provider_refused"
+
+    def __init__(self, *, reason: str, said: str = "") -> None:
+        super().__init__(f"{reason}: {said}" if said else reason)
+        self.reason = reason
+
+
+class CardRefused(ProviderRefused):
+    """The card's bank refused the payment, or wants its owner to be there. Nothing was charged."""
+
+    code = "card_refused"
+
+    def __init__(self, *, reason: str, payment: str = "") -> None:
+        super().__init__(reason=reason)
+        self.payment = payment
+
+
+class WebhookForged(BillingError):
+    """The webhook's signature is wrong or too old, or the body is no event. It was not kept."""
+
+    code = "webhook_forged"

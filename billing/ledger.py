@@ -1,7 +1,7 @@
 """Accounts and their credit. Money moves by double entry; each movement is posted once.
 
 Ledger accounts: `credit:<account id>` is what an account may still spend, less what is not yet
-invoiced; `promotion` and `operator` are where grants come from; `revenue` is where closed
+invoiced; `promotion`, `operator` and `payments` are where grants come from; `revenue` is where closed
 invoices go.
 """
 
@@ -21,7 +21,9 @@ from billing.periods import EPOCH
 # The subject of the budget that is an account's whole credit.
 ACCOUNT_SUBJECT: Final = "account"
 REVENUE: Final = "revenue"
-_FUNDS: Final = {CreditGrant.Kind.FREE: "promotion", CreditGrant.Kind.OPERATOR: "operator"}
+# What the payment provider has collected for us, less what it gave back, with the sign turned.
+PAYMENTS: Final = "payments"
+_FUNDS: Final = {CreditGrant.Kind.FREE: "promotion", CreditGrant.Kind.OPERATOR: "operator", CreditGrant.Kind.TOP_UP: PAYMENTS}
 _FREE_POOL: Final = "free"
 
 
@@ -49,7 +51,7 @@ def grant_credit(account: Account, amount_nanos: Nanos, *, kind: str, reference:
     Args:
         account: Who gets it.
         amount_nanos: More than 0.
-        kind: "operator". Free credit comes out of its pool: `grant_free_credit`.
+        kind: "operator" or "top_up". Free credit comes out of its pool: `grant_free_credit`.
         reference: What the grant is for, unique among all grants.
         by: Who gives it.
 

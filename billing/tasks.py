@@ -1,10 +1,12 @@
 """Billing's work off the call. Every task may run twice, late, or at the same time as itself."""
 
 import logging
+from uuid import UUID
 
 from celery import shared_task
 
-from billing import books, invoicing, recovery
+from billing import books, invoicing, recharging, recovery, sending, webhooks
+from billing.errors import ProviderRefused, ProviderUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -29,3 +31,32 @@ def check_books() -> None:
 def close_periods() -> None:
     """Close the past month of every account that used anything in it."""
     invoicing.close_periods()
+
+
+@shared_task
+def sweep_payments() -> None:
+    """Charge the cards of accounts that run low, send the outbox, apply webhooks that wait."""
+    recharging.recharge_due()
+    sending.sweep()
+    webhooks.apply_waiting()
+
+
+@shared_task
+def deliver_row(row_id: str) -> None:
+    """Send one row of the outbox now: what the sweep would do some seconds later."""
+    sending.deliver(UUID(row_id))
+
+
+@shared_task
+def apply_event(event_id: str) -> None:
+    """Apply one webhook now: what the sweep would do some seconds later."""
+    webhooks.apply_event(event_id)
+
+
+@shared_task
+def catch_up_payments() -> None:
+    """Hear of what the provider's webhooks did not tell."""
+    try:
+        webhooks.catch_up()
+    except (ProviderUnavailable, ProviderRefused) as error:
+        log.warning("The provider's events could not be read (%s); it is tried again in some minutes.", error)

@@ -3,6 +3,7 @@
 import os
 import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -48,6 +49,20 @@ def env_int(name: str, *, default: int, minimum: int, maximum: int = 2**63 - 1) 
         message = f"{name}={value} is outside {minimum}..{maximum}."
         raise ImproperlyConfigured(message)
     return value
+
+
+def check_payments(*, payments: str, host: str, site_url: str, webhook_secret: str) -> None:
+    """Stop the start where money would be made up, or paid and never heard of."""
+    if payments == "fake" and not (_is_loopback(host) and _is_loopback(urlsplit(site_url).hostname or "")):
+        message = "STRIPE=fake gives credit for nothing: it is for HOST and SITE_URL on this machine only. Set STRIPE_API_KEY instead."
+        raise ImproperlyConfigured(message)
+    if payments == "stripe" and not webhook_secret:
+        message = "STRIPE_API_KEY needs STRIPE_WEBHOOK_SECRET, or no payment would be heard of: docs/stripe.md says where it is."
+        raise ImproperlyConfigured(message)
+
+
+def _is_loopback(host: str) -> bool:
+    return host in {"localhost", "127.0.0.1", "::1"}
 
 
 def env_list(name: str, *, default: tuple[str, ...] = ()) -> list[str]:

@@ -60,6 +60,16 @@ _TABLE: Final = (
     Problem("amount_malformed", 422, _("Malformed amount"), _("The text is no amount of money."), NOTHING, _('Send a plain decimal of at most nine decimals, such as "12.50".')),
     Problem("grant_conflict", 409, _("Reference already used"), _("The grant's reference belongs to another grant."), _("Nothing was granted."), _("Use a fresh reference for each grant.")),
     Problem("credit_pool_empty", 409, _("Free credit used up"), _("The site's pool of free credit has too little left."), _("Nothing was granted."), _("Ask the operator of the site for credit.")),
+    Problem("payments_off", 409, _("No payments here"), _("This site collects no money, so nothing can be paid or charged."), NOTHING, _("Ask the operator of the site for credit.")),
+    Problem("payments_frozen", 409, _("Payments frozen"), _("A payment of the account is disputed at its bank. Until that is settled, the account can neither pay nor be refunded."), NOTHING, _("Settle the dispute with your bank, or write to the operator of the site.")),
+    Problem("top_up_out_of_range", 422, _("Top-up too small or too large"), _("The site takes top-ups within limits: GET /v1/balance names them."), NOTHING, _("Choose an amount within the limits.")),
+    Problem("card_missing", 409, _("No such card"), _("The account has no such saved card, or none at all."), NOTHING, _("Top up once on the Billing page: that saves the card.")),
+    Problem("card_refused", 402, _("Card refused"), _("The card's bank refused the payment, or wants its owner to be there."), NOTHING, _("Top up on the Billing page, with this card or another.")),
+    Problem("refund_too_large", 409, _("Refund too large"), _("More was to be given back than is left of the payment, or of the credit that it bought."), _("Nothing was refunded."), _("Refund less. What calls have spent cannot be refunded.")),
+    Problem("recharge_invalid", 422, _("Invalid auto-recharge"), _("The amounts of the auto-recharge do not fit together: the detail says which."), _("Nothing was changed."), _("Correct the amounts.")),
+    Problem("provider_unavailable", 503, _("Payment provider unavailable"), _("The payment provider did not answer in time. What was asked may have happened; the site finds out by itself."), _("Nothing is charged twice."), _("Look at the Billing page in a minute, before trying again.")),
+    Problem("provider_refused", 409, _("Payment provider refused"), _("The payment provider refused what was asked."), NOTHING, _("Try again; if it happens again, write to the operator of the site.")),
+    Problem("webhook_forged", 400, _("Webhook not signed"), _("The webhook's signature is wrong or more than 300 seconds old."), _("Nothing was changed."), _("Check STRIPE_WEBHOOK_SECRET, and the server's clock.")),
     Problem("period_not_over", 409, _("Period not over"), _("The billing period has not ended, or calls of it may still settle."), _("Nothing was billed."), _("Try again an hour after the period's end.")),
     Problem("key_expiry_in_past", 422, _("Expiry in the past"), _("A key's expiry must lie in the future."), NOTHING, _("Send a later time, in RFC 3339 with its offset.")),
     Problem("key_setting_invalid", 422, _("Invalid key setting"), _("No key can have this setting: the detail says which, and why."), _("Nothing was made."), _("Correct the setting that errors[].param names.")),
@@ -74,13 +84,6 @@ _TABLE: Final = (
     Problem("storage_unavailable", 503, _("Storage unavailable"), _("The site cannot write to its database, so it cannot record the call."), _("Nothing was charged: what cannot be recorded is not billed."), _("Repeat after the time that Retry-After names. The site recovers by itself.")),
     Problem("control_data_stale", 503, _("Database unavailable"), _("The site cannot read its database, so it cannot tell which keys are valid."), NOTHING, _("Repeat after the time that Retry-After names.")),
     Problem("price_missing", 503, _("No price"), _("The model has no price that holds now."), NOTHING, _("Tell the model's owner.")),
-    Problem("already_ended", 409, _("Already ended"), _("What should be cancelled has succeeded, failed or been completed."), _("Its result stays, and what it cost."), _("Read its result.")),
-    Problem("storage_quota_exceeded", 413, _("Storage quota exceeded"), _("The inputs and outputs kept for the organization would take more room than it has."), NOTHING, _("Wait for predictions to run, or for old ones to be deleted; the detail says how much is kept.")),
-    Problem("prediction_expired", 504, _("Prediction expired"), _("The site had no room to run it in all the time that it may wait."), _("Nothing was charged."), _("Send it again, at a quieter time or as a live call.")),
-    Problem("output_too_large", 422, _("Output too large"), _("The model's answer is larger than what is kept of an asynchronous prediction."), _("Nothing was charged."), _("Send fewer examples in one prediction, or make a live call.")),
-    Problem("batch_invalid", 422, _("Invalid batch file"), _("Lines of the file cannot be run: errors[] names each, up to 50."), NOTHING, _("Correct the lines, and send the whole file again.")),
-    Problem("webhook_invalid", 422, _("Invalid webhook"), _("Nobody can be told at this address: the detail says why."), _("Nothing was changed."), _("Give an HTTPS address that everybody can reach; in a request, the id or address of an endpoint that you registered.")),
-    Problem("webhook_limit_reached", 409, _("Too many webhook endpoints"), _("The organization already has as many endpoints as it may."), _("Nothing was made."), _("Delete an endpoint that is no longer used.")),
     Problem("deadline_exceeded", 504, _("Deadline exceeded"), _("The call did not end within its time limit."), _("Nothing was charged."), _("Send less at once, or raise X-Timeout-Ms.")),
     Problem("internal_error", 500, _("Internal error"), _("Something went wrong on our side, and is in the site's log under the request id."), _("Nothing was charged."), _("Repeat the call; if it fails again, send the operator the request id.")),
 )  # fmt: skip
@@ -118,8 +121,6 @@ def problem_fields(error: Exception, *, request_id: str) -> dict[str, Any]:
     }
     if param := getattr(error, "param", None):
         fields["errors"] = [{"param": param, "code": problem.code, "detail": detail}]
-    if faults := getattr(error, "faults", None):
-        fields["errors"] = [{"param": place, "code": problem.code, "detail": sentence} for place, sentence in faults]
     return fields | _limit_facts(error)
 
 

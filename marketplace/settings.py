@@ -11,7 +11,7 @@ import dj_database_url
 from csp.constants import NONCE, SELF
 from django.utils.translation import gettext_lazy as _
 
-from marketplace.env import env_bool, env_choice, env_int, env_list, env_secret, env_str
+from marketplace.env import check_payments, env_bool, env_choice, env_int, env_list, env_secret, env_str
 from marketplace.operator_pages import OPERATOR_PAGES
 
 BASE_DIR: Final = Path(__file__).resolve().parent.parent
@@ -144,6 +144,35 @@ FREE_CREDIT_CENTS: Final = env_int("FREE_CREDIT_CENTS", default=500, minimum=0)
 # All free credit this site may ever give away, in cents: what a flood of sign-ups can cost.
 FREE_CREDIT_POOL_CENTS: Final = env_int("FREE_CREDIT_POOL_CENTS", default=1_000_000, minimum=0)
 
+# ---------------------------------------------------------------- Payments
+
+# Who collects the money: "stripe" with STRIPE_API_KEY, "fake" with STRIPE=fake, else nobody ("offline").
+# The fake makes payments out of nothing, for whoever can reach it: it is refused on a site that others can.
+STRIPE: Final = env_choice("STRIPE", default="", choices=("", "fake"))
+STRIPE_API_KEY: Final = "sk_test_fake" if STRIPE == "fake" else env_str("STRIPE_API_KEY", default="")
+PAYMENTS: Final = "fake" if STRIPE == "fake" else "stripe" if STRIPE_API_KEY else "offline"
+# What webhooks are signed with: `whsec_...`, as Stripe's dashboard or `stripe listen` shows it.
+STRIPE_WEBHOOK_SECRET: Final = (
+    env_secret("STRIPE_WEBHOOK_SECRET", file=VAR_DIR / "secrets" / "fake_stripe_webhook")
+    if STRIPE == "fake"
+    else env_str("STRIPE_WEBHOOK_SECRET", default="")
+)
+# Longest wait for one answer of Stripe's, in seconds; each call is tried three times. More holds a page's thread longer.
+STRIPE_TIMEOUT_S: Final = env_int("STRIPE_TIMEOUT_S", default=10, minimum=1, maximum=80)
+# Where the fake listens, on this machine only.
+STRIPE_FAKE_PORT: Final = env_int("STRIPE_FAKE_PORT", default=PORT + 1 if PORT < 65535 else 1024, minimum=1, maximum=65535)
+STRIPE_FAKE_URL: Final = f"http://127.0.0.1:{STRIPE_FAKE_PORT}" if STRIPE == "fake" else ""
+check_payments(payments=PAYMENTS, host=HOST, site_url=SITE_URL, webhook_secret=STRIPE_WEBHOOK_SECRET)
+# Where the customer's browser is sent to pay and to manage cards.
+PAYMENT_PAGES: Final[dict[str, list[str]]] = {
+    "offline": [],
+    "fake": [STRIPE_FAKE_URL],
+    "stripe": ["https://checkout.stripe.com", "https://billing.stripe.com"],
+}
+# Smallest and largest top-up, in cents of the account's currency. Small ones are eaten by the card fee; large ones are what a stolen card can cost.
+TOP_UP_MIN_CENTS: Final = env_int("TOP_UP_MIN_CENTS", default=500, minimum=50)
+TOP_UP_MAX_CENTS: Final = env_int("TOP_UP_MAX_CENTS", default=100_000, minimum=TOP_UP_MIN_CENTS, maximum=99_999_999)
+
 # ---------------------------------------------------------------- Mail
 
 # smtp://user:password@host:587?tls=1; without it mails are files in var/mail, which the
@@ -231,31 +260,10 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "check-books": {"task": "billing.tasks.check_books", "schedule": 60.0, "options": {"expires": 60}},
     "check-audit": {"task": "marketplace.tasks.check_audit", "schedule": 60.0, "options": {"expires": 60}},
     "close-periods": {"task": "billing.tasks.close_periods", "schedule": 900.0, "options": {"expires": 600}},
-    "run-predictions": {"task": "marketplace.tasks.run_predictions", "schedule": 5.0, "options": {"expires": 5}},
-    "deliver-webhooks": {"task": "marketplace.tasks.deliver_webhooks", "schedule": 5.0, "options": {"expires": 5}},
+    "sweep-payments": {"task": "billing.tasks.sweep_payments", "schedule": 3.0, "options": {"expires": 3}},
+    "catch-up-payments": {"task": "billing.tasks.catch_up_payments", "schedule": 300.0, "options": {"expires": 300}},
     "prune": {"task": "marketplace.tasks.prune", "schedule": 3600.0, "options": {"expires": 600}},
 }
-
-# ---------------------------------------------------------------- Predictions, batches, webhooks
-
-# Where the runner reaches the gateway's inner door. With gateways behind a balancer, the balancer's inner address.
-GATEWAY_URL: Final = env_str("GATEWAY_URL", default=f"http://{'127.0.0.1' if HOST in {'0.0.0.0', '::'} else HOST}:{PORT}").rstrip("/")  # noqa: S104 (compared)
-# Rows run at once off the line, for each inference worker. More fills batches better; less lets live calls in sooner.
-BACKGROUND_ROWS_PER_WORKER: Final = env_int("BACKGROUND_ROWS_PER_WORKER", default=8, minimum=1, maximum=256)
-# Lines of one batch file, and its bytes, read into memory at once.
-MAX_BATCH_ROWS: Final = env_int("MAX_BATCH_ROWS", default=50_000, minimum=1)
-MAX_BATCH_BYTES: Final = env_int("MAX_BATCH_BYTES", default=16 * 1024 * 1024, minimum=1024)
-# Hours a prediction or batch may wait for room or money, and days its result is kept; disk.
-PREDICTION_HOURS: Final = env_int("PREDICTION_HOURS", default=24, minimum=1)
-PREDICTION_DAYS: Final = env_int("PREDICTION_DAYS", default=7, minimum=1)
-# Inputs and outputs kept for one organization, in bytes; disk.
-STORED_BYTES_PER_ORGANIZATION: Final = env_int("STORED_BYTES_PER_ORGANIZATION", default=256 * 1024 * 1024, minimum=1024 * 1024)
-# Webhook endpoints of one organization: each event is sent to every one.
-MAX_WEBHOOK_ENDPOINTS: Final = env_int("MAX_WEBHOOK_ENDPOINTS", default=20, minimum=1)
-# Days the delivery log is kept; disk.
-WEBHOOK_LOG_DAYS: Final = env_int("WEBHOOK_LOG_DAYS", default=30, minimum=4)
-# Whether webhooks may go to this machine over plain HTTP: for trying them out. Never where strangers have accounts.
-WEBHOOKS_TO_LOOPBACK: Final = env_bool("WEBHOOKS_TO_LOOPBACK", default=False)
 
 # ---------------------------------------------------------------- REST API
 
@@ -277,17 +285,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SERVERS": [{"url": SITE_URL}],
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/v1",
-    "TAGS": [
-        {"name": name}
-        for name in ("Predict", "Models", "Keys", "Predictions", "Batches", "Webhooks", "Requests", "Usage", "Invoices", "Organization")
-    ],
+    "TAGS": [{"name": name} for name in ("Predict", "Models", "Keys", "Requests", "Usage", "Invoices", "Organization")],
     "PREPROCESSING_HOOKS": ["marketplace.api.schema.without_pages"],
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "marketplace.api.schema.add_gateway"],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_NAME_OVERRIDES": {
-        "PredictionStatus": "marketplace.models.jobs.Prediction.Status",
-        "BatchStatus": "marketplace.models.jobs.Batch.Status",
-    },
 }
 
 # ---------------------------------------------------------------- Operator's dashboard
@@ -334,7 +335,8 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:"],
         "object-src": ["'none'"],
         "base-uri": ["'none'"],
-        "form-action": [SELF],
+        # A form that leads to a payment page is answered by a redirect there, which browsers hold to this, too.
+        "form-action": [SELF, *PAYMENT_PAGES[PAYMENTS]],
         "frame-ancestors": ["'none'"],
     },
 }

@@ -16,7 +16,19 @@ import pytest
 # Before anything imports the settings: this session's database, secrets, mails and artifacts.
 _VAR_DIR = Path(tempfile.mkdtemp(prefix="farebox-tests-"))
 atexit.register(shutil.rmtree, _VAR_DIR, ignore_errors=True)
-for _name in ("DATABASE_URL", "SECRET_KEY", "KEY_PEPPER", "SITE_URL", "HOST", "PORT", "CELERY_BROKER_URL", "SMTP_HOST", "ARTIFACTS_DIR"):
+for _name in (
+    "DATABASE_URL",
+    "SECRET_KEY",
+    "KEY_PEPPER",
+    "SITE_URL",
+    "HOST",
+    "PORT",
+    "CELERY_BROKER_URL",
+    "SMTP_HOST",
+    "ARTIFACTS_DIR",
+    "STRIPE",
+    "STRIPE_API_KEY",
+):
     os.environ.pop(_name, None)
 # A server to test on instead of SQLite, as a user who may create databases: tests/postgresql.py starts one.
 if _url := os.environ.get("TEST_DATABASE_URL"):
@@ -29,6 +41,7 @@ os.environ.pop("DATABASE_URL", None)  # It was read. Programs that tests start h
 
 if TYPE_CHECKING:
     from marketplace.models import ModelVersion, Organization, User
+    from tests.till import Till
 
 _connect = socket.socket.connect
 _connect_ex = socket.socket.connect_ex
@@ -143,3 +156,13 @@ def sentiment(db: None) -> "ModelVersion":
     house = found_organization(name="Farebox", slug="farebox", owner=None, by="test")
     model = list_model(owner=house, name="sentiment", source=source, public=True, by="test")
     return publish_version(model=model, source=source, unit="token", unit_nanos=200, by="test")
+
+
+@pytest.fixture
+def till(db: None, settings: Any) -> "Iterator[Till]":
+    """A fake Stripe over real HTTP, which is this site's provider."""
+    from tests.till import open_till
+
+    settings.PAYMENTS = "fake"
+    with open_till() as opened:
+        yield opened

@@ -5,15 +5,23 @@ from billing.models.books import BooksRun
 from billing.models.budgets import Budget, GatewayProcess, Lease
 from billing.models.invoices import Invoice, InvoiceLine
 from billing.models.ledger import CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
+from billing.models.outbox import OutboxRow
+from billing.models.payments import AutoRecharge, Card, CreditReversal, Customer, Dispute, Notice, PaymentRefund, TopUp
 from billing.models.prices import Price
+from billing.models.stripe import StripeCatchUp, StripeEvent, StripeEventWork
 from billing.models.usage import UsageEvent, UsageRefund, UsageRollup
 
 __all__ = [
     "Account",
+    "AutoRecharge",
     "BooksRun",
     "Budget",
+    "Card",
     "CreditGrant",
     "CreditPool",
+    "CreditReversal",
+    "Customer",
+    "Dispute",
     "GatewayProcess",
     "Invoice",
     "InvoiceLine",
@@ -21,7 +29,14 @@ __all__ = [
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
+    "Notice",
+    "OutboxRow",
+    "PaymentRefund",
     "Price",
+    "StripeCatchUp",
+    "StripeEvent",
+    "StripeEventWork",
+    "TopUp",
     "UsageEvent",
     "UsageRefund",
     "UsageRollup",

@@ -75,6 +75,7 @@ class CreditGrant(models.Model):
 
         FREE = "free"
         OPERATOR = "operator"
+        TOP_UP = "top_up"  # Paid for.
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, models.PROTECT, related_name="credit_grants")

@@ -2,7 +2,21 @@
 
 from django.urls import path
 
-from marketplace.web import access, dashboard, error_docs, first_call, invoices, keys, landing, mailbox, models, playground, requests, usage
+from marketplace.web import (
+    access,
+    dashboard,
+    error_docs,
+    first_call,
+    invoices,
+    keys,
+    landing,
+    mailbox,
+    models,
+    playground,
+    requests,
+    stripe_webhooks,
+    usage,
+)
 
 urlpatterns = [
     path("", landing.show_landing, name="landing"),
@@ -28,6 +42,7 @@ urlpatterns = [
     path("invoices/", invoices.list_invoices, name="invoices"),
     path("invoices/<str:number>/", invoices.show_invoice, name="invoice"),
     path("invoices/<str:number>/calls/", invoices.list_events, name="invoice_events"),
+    path("stripe/webhooks", stripe_webhooks.receive, name="stripe_webhooks"),
     path("docs/", error_docs.show_docs, name="docs"),
     path("docs/errors/", error_docs.list_errors, name="error_docs"),
     path("docs/errors/<str:code>", error_docs.show_error, name="error_doc"),

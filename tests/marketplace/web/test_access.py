@@ -23,6 +23,7 @@ OPEN = {
     "model",
     "model_picture",
     "docs",
+    "stripe_webhooks",
     "error_docs",
     "error_doc",
 }

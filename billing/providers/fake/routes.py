@@ -1,0 +1,61 @@
+"""The fake's API: each address with the SDK's type of its parameters and what answers it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from billing.providers.fake import checkout, payments, refunds
+from billing.providers.fake.store import Obj
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One address and method."""
+
+    method: str
+    pattern: re.Pattern[str]
+    type: str  # In stripe.params: "_refund_create_params.RefundCreateParams".
+    handler: Callable[..., Obj]
+
+
+def _route(method: str, path: str, kind: str, handler: Callable[..., Obj]) -> Route:
+    return Route(method, re.compile(path.replace("{id}", "([A-Za-z0-9_]+)")), kind, handler)
+
+
+ROUTES: Final = (
+    _route("POST", "/v1/customers", "_customer_create_params.CustomerCreateParams", payments.create_customer),
+    _route("GET", "/v1/customers", "_customer_list_params.CustomerListParams", payments.list_customers),
+    _route("GET", "/v1/customers/search", "_customer_search_params.CustomerSearchParams", payments.search_customers),
+    _route("GET", "/v1/customers/{id}", "_customer_retrieve_params.CustomerRetrieveParams", payments.get_customer),
+    _route("POST", "/v1/customers/{id}", "_customer_update_params.CustomerUpdateParams", payments.update_customer),
+    _route(
+        "GET",
+        "/v1/customers/{id}/payment_methods",
+        "_customer_payment_method_list_params.CustomerPaymentMethodListParams",
+        payments.list_customer_cards,
+    ),
+    _route("GET", "/v1/payment_methods/{id}", "_payment_method_retrieve_params.PaymentMethodRetrieveParams", payments.get_payment_method),
+    _route(
+        "POST", "/v1/payment_methods/{id}/detach", "_payment_method_detach_params.PaymentMethodDetachParams", payments.detach_payment_method
+    ),
+    _route("POST", "/v1/payment_intents", "_payment_intent_create_params.PaymentIntentCreateParams", payments.create_intent),
+    _route("GET", "/v1/payment_intents", "_payment_intent_list_params.PaymentIntentListParams", payments.list_intents),
+    _route("GET", "/v1/payment_intents/{id}", "_payment_intent_retrieve_params.PaymentIntentRetrieveParams", payments.get_intent),
+    _route("POST", "/v1/payment_intents/{id}/cancel", "_payment_intent_cancel_params.PaymentIntentCancelParams", payments.cancel_intent),
+    _route("GET", "/v1/charges/{id}", "_charge_retrieve_params.ChargeRetrieveParams", payments.get_charge),
+    _route("POST", "/v1/checkout/sessions", "checkout._session_create_params.SessionCreateParams", checkout.create_session),
+    _route("GET", "/v1/checkout/sessions", "checkout._session_list_params.SessionListParams", checkout.list_sessions),
+    _route("GET", "/v1/checkout/sessions/{id}", "checkout._session_retrieve_params.SessionRetrieveParams", checkout.get_session),
+    _route("POST", "/v1/checkout/sessions/{id}/expire", "checkout._session_expire_params.SessionExpireParams", checkout.expire_session),
+    _route(
+        "POST", "/v1/billing_portal/sessions", "billing_portal._session_create_params.SessionCreateParams", checkout.create_portal_session
+    ),
+    _route("POST", "/v1/refunds", "_refund_create_params.RefundCreateParams", refunds.create_refund),
+    _route("GET", "/v1/refunds", "_refund_list_params.RefundListParams", refunds.list_refunds),
+    _route("GET", "/v1/refunds/{id}", "_refund_retrieve_params.RefundRetrieveParams", refunds.get_refund),
+    _route("GET", "/v1/disputes", "_dispute_list_params.DisputeListParams", refunds.list_disputes),
+    _route("GET", "/v1/disputes/{id}", "_dispute_retrieve_params.DisputeRetrieveParams", refunds.get_dispute),
+    _route("GET", "/v1/events", "_event_list_params.EventListParams", refunds.list_events),
+    _route("GET", "/v1/events/{id}", "_event_retrieve_params.EventRetrieveParams", refunds.get_event),
+)
