@@ -302,7 +302,7 @@ STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "marketplace" / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "marketplace.static_files.StaticFiles"},
 }
 # Django would give each stored file mode 0644, past manage.py's umask: nothing under var/ is for others.
 FILE_UPLOAD_PERMISSIONS = None
