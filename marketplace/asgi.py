@@ -8,6 +8,7 @@ from marketplace.django_bridge import DjangoBridge  # isort: skip
 from marketplace.gateway.request import Receive, Scope, Send  # isort: skip
 from marketplace.gateway.routing import is_gateways  # isort: skip
 from marketplace.gateway.service import GatewayService  # isort: skip
+from marketplace.inner_door import PATH as INNER_DOOR  # isort: skip
 from marketplace.probes import PATHS, Probes  # isort: skip
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ class FrontDoor:
             return
         elif self._service and is_gateways(scope["method"], scope["path"]):
             await self._service.gateway(scope, receive, send)
+        elif self._service and scope["method"] == "POST" and scope["path"] == INNER_DOOR:
+            await self._service.background(scope, receive, send)
         elif self._probes and scope["path"] in PATHS:
             await self._probes(scope, receive, send)
         else:

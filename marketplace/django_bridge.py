@@ -33,6 +33,8 @@ _MOST_AT_ONCE: Final = 256
 # Memory for bodies on their way in, for those in Django, and for responses on their way out: each.
 _ROOM_BYTES: Final = 64 * 1024 * 1024
 _BODY_S: Final = 10.0
+# What a multipart body adds to its file.
+_MULTIPART_BYTES: Final = 64 * 1024
 # For each piece of a response: a client that reads 3 KB a second is still served.
 _PIECE_S: Final = 20.0
 _PIECE_BYTES: Final = 64 * 1024
@@ -102,7 +104,7 @@ class DjangoBridge:
                     stay.take(len(message.get("body", b"")))
                     return message
 
-                return await Request(scope, receive_counted).read_body(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+                return await Request(scope, receive_counted).read_body(_most_bytes(scope["path"]))
         except TimeoutError:
             message = f"The body did not come within {_BODY_S:g} s, or others needed its room."
             raise BodyTooSlow(message) from None
@@ -125,6 +127,11 @@ class DjangoBridge:
         status, headers = started[-1]
         encoded: Headers = [(name.encode("latin-1").lower(), value.encode("latin-1")) for name, value in headers]
         return Reply(status=int(status[:3]), headers=encoded, body=b"".join(written))
+
+
+def _most_bytes(path: str) -> int:
+    """Return the largest body that an address takes: a batch's file is larger than any form."""
+    return settings.MAX_BATCH_BYTES + _MULTIPART_BYTES if path == "/v1/batches" else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 
 
 def _nothing() -> None:

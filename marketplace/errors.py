@@ -1,5 +1,6 @@
 """Everything the marketplace refuses, named for what happened. `problems.py` turns them into HTTP."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import ClassVar
 
@@ -231,3 +232,63 @@ class KeyExpiryInPast(MarketplaceError):
     def __init__(self, *, expires_at: datetime) -> None:
         super().__init__(f"{expires_at.isoformat()} has passed.")
         self.param = "expires_at"
+
+
+class AlreadyEnded(MarketplaceError):
+    """What should be cancelled has ended. Its result stays."""
+
+    code = "already_ended"
+
+    def __init__(self, *, status: str) -> None:
+        super().__init__(f"It has {status} already." if status != "completed" else "It is completed already.")
+
+
+class StorageQuotaExceeded(MarketplaceError):
+    """The inputs and outputs kept for the organization would take more room than it has. Nothing was kept."""
+
+    code = "storage_quota_exceeded"
+
+    def __init__(self, *, limit: int, used: int) -> None:
+        super().__init__(f"The organization may keep {limit} bytes of inputs and outputs, and keeps {used}.")
+
+
+class PredictionExpired(MarketplaceError):
+    """There was no room to run it in all the time that it may wait."""
+
+    code = "prediction_expired"
+
+
+class OutputTooLarge(MarketplaceError):
+    """The model's answer is larger than what is kept of an asynchronous prediction."""
+
+    code = "output_too_large"
+
+
+class BatchInvalid(MarketplaceError):
+    """Lines of the batch's file cannot be run. Nothing was kept."""
+
+    code = "batch_invalid"
+
+    def __init__(self, detail: str, *, faults: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(detail)
+        self.faults = faults  # ("line 3", what is wrong), the first of them.
+
+
+class WebhookInvalid(MarketplaceError):
+    """Nobody can be told at this address. Nothing was changed."""
+
+    code = "webhook_invalid"
+
+    def __init__(self, detail: str, *, param: str = "url") -> None:
+        super().__init__(detail)
+        self.param = param
+
+
+class WebhookLimitReached(MarketplaceError):
+    """The organization already has as many webhook endpoints as it may."""
+
+    code = "webhook_limit_reached"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"The organization already has {limit} webhook endpoints. Delete one first.")
+        self.limit = limit

@@ -31,6 +31,9 @@ SCOPES: Final = (
     "organization:read",
     "usage:read",
     "requests:read",
+    "predictions:read",
+    "webhooks:read",
+    "webhooks:write",
     "invoices:read",
 )
 _MODEL_PATH: Final = re.compile(r"[a-z0-9-]{1,40}/[a-z0-9-]{1,40}", re.ASCII)

@@ -113,7 +113,7 @@ class CallMetrics:
         Args:
             model: "owner/name".
             version: Its number.
-            outcome: "replayed", "estimated", "described", "refused", "failed" or "cancelled".
+            outcome: "replayed", "accepted", "estimated", "described", "refused", "failed" or "cancelled".
         """
         (self._versions.get((model, version)) or self._add(model, version)).others[outcome] += 1
 

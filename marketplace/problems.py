@@ -84,6 +84,13 @@ _TABLE: Final = (
     Problem("storage_unavailable", 503, _("Storage unavailable"), _("The site cannot write to its database, so it cannot record the call."), _("Nothing was charged: what cannot be recorded is not billed."), _("Repeat after the time that Retry-After names. The site recovers by itself.")),
     Problem("control_data_stale", 503, _("Database unavailable"), _("The site cannot read its database, so it cannot tell which keys are valid."), NOTHING, _("Repeat after the time that Retry-After names.")),
     Problem("price_missing", 503, _("No price"), _("The model has no price that holds now."), NOTHING, _("Tell the model's owner.")),
+    Problem("already_ended", 409, _("Already ended"), _("What should be cancelled has succeeded, failed or been completed."), _("Its result stays, and what it cost."), _("Read its result.")),
+    Problem("storage_quota_exceeded", 413, _("Storage quota exceeded"), _("The inputs and outputs kept for the organization would take more room than it has."), NOTHING, _("Wait for predictions to run, or for old ones to be deleted; the detail says how much is kept.")),
+    Problem("prediction_expired", 504, _("Prediction expired"), _("The site had no room to run it in all the time that it may wait."), _("Nothing was charged."), _("Send it again, at a quieter time or as a live call.")),
+    Problem("output_too_large", 422, _("Output too large"), _("The model's answer is larger than what is kept of an asynchronous prediction."), _("Nothing was charged."), _("Send fewer examples in one prediction, or make a live call.")),
+    Problem("batch_invalid", 422, _("Invalid batch file"), _("Lines of the file cannot be run: errors[] names each, up to 50."), NOTHING, _("Correct the lines, and send the whole file again.")),
+    Problem("webhook_invalid", 422, _("Invalid webhook"), _("Nobody can be told at this address: the detail says why."), _("Nothing was changed."), _("Give an HTTPS address that everybody can reach; in a request, the id or address of an endpoint that you registered.")),
+    Problem("webhook_limit_reached", 409, _("Too many webhook endpoints"), _("The organization already has as many endpoints as it may."), _("Nothing was made."), _("Delete an endpoint that is no longer used.")),
     Problem("deadline_exceeded", 504, _("Deadline exceeded"), _("The call did not end within its time limit."), _("Nothing was charged."), _("Send less at once, or raise X-Timeout-Ms.")),
     Problem("internal_error", 500, _("Internal error"), _("Something went wrong on our side, and is in the site's log under the request id."), _("Nothing was charged."), _("Repeat the call; if it fails again, send the operator the request id.")),
 )  # fmt: skip
@@ -121,6 +128,8 @@ def problem_fields(error: Exception, *, request_id: str) -> dict[str, Any]:
     }
     if param := getattr(error, "param", None):
         fields["errors"] = [{"param": param, "code": problem.code, "detail": detail}]
+    if faults := getattr(error, "faults", None):
+        fields["errors"] = [{"param": place, "code": problem.code, "detail": sentence} for place, sentence in faults]
     return fields | _limit_facts(error)
 
 

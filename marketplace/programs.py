@@ -11,6 +11,8 @@ from marketplace.supervisor import Program
 # less than the supervisor's own patience, so that a stop is orderly.
 BACKLOG: Final = 2048
 _DRAIN_S: Final = 20
+# One for predictions, two for webhooks, the rest for what is quick.
+_CELERY_THREADS: Final = 5
 
 
 def site_programs(*, listener_fd: int) -> list[Program]:
@@ -35,9 +37,22 @@ def site_programs(*, listener_fd: int) -> list[Program]:
         # Celery dislikes root for the sake of pickle, which is off here (CELERY_ACCEPT_CONTENT).
         "PYTHONWARNINGS": "ignore:You're running the worker",
     }
-    # One process without children: the embedded site has little to do off the call. A larger one
-    # runs its own workers (docs/install.md).
-    worker = [*celery, "worker", "--pool", "solo", "--without-mingle", "--without-gossip", "--without-heartbeat", "--loglevel", "WARNING"]
+    # One process without children: the embedded site has little to do off the call, but a stranger's server that
+    # takes a webhook slowly, or a batch, must not keep dead processes from being reclaimed: hence threads (ADR 13).
+    # A larger site runs its own workers (docs/install.md).
+    worker = [
+        *celery,
+        "worker",
+        "--pool",
+        "threads",
+        "--concurrency",
+        str(_CELERY_THREADS),
+        "--without-mingle",
+        "--without-gossip",
+        "--without-heartbeat",
+        "--loglevel",
+        "WARNING",
+    ]
     beat = [*celery, "beat", "--schedule", str(settings.VAR_DIR / "celerybeat"), "--pidfile", "", "--loglevel", "WARNING"]
     return [
         Program(name="gateway", argv=gateway, environment=site, inherits_listener=True),

@@ -13,6 +13,8 @@ from django.utils.translation import gettext_lazy as _
 
 from marketplace.env import check_payments, env_bool, env_choice, env_int, env_list, env_secret, env_str
 from marketplace.operator_pages import OPERATOR_PAGES
+from marketplace.rest_documentation import rest_documentation
+from marketplace.schedule import BEAT_SCHEDULE
 
 BASE_DIR: Final = Path(__file__).resolve().parent.parent
 
@@ -253,17 +255,28 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
-# Seconds between runs. Each task may run twice or late: the database decides, not the clock.
-CELERY_BEAT_SCHEDULE: dict[str, Any] = {
-    "reclaim-dead-processes": {"task": "billing.tasks.reclaim_dead_processes", "schedule": 5.0, "options": {"expires": 5}},
-    # Asked for each minute, done once an hour: a site that was just started is not unchecked until the next.
-    "check-books": {"task": "billing.tasks.check_books", "schedule": 60.0, "options": {"expires": 60}},
-    "check-audit": {"task": "marketplace.tasks.check_audit", "schedule": 60.0, "options": {"expires": 60}},
-    "close-periods": {"task": "billing.tasks.close_periods", "schedule": 900.0, "options": {"expires": 600}},
-    "sweep-payments": {"task": "billing.tasks.sweep_payments", "schedule": 3.0, "options": {"expires": 3}},
-    "catch-up-payments": {"task": "billing.tasks.catch_up_payments", "schedule": 300.0, "options": {"expires": 300}},
-    "prune": {"task": "marketplace.tasks.prune", "schedule": 3600.0, "options": {"expires": 600}},
-}
+CELERY_BEAT_SCHEDULE: Final = BEAT_SCHEDULE
+
+# ---------------------------------------------------------------- Predictions, batches, webhooks
+
+# Where the runner reaches the gateway's inner door. With gateways behind a balancer, the balancer's inner address.
+GATEWAY_URL: Final = env_str("GATEWAY_URL", default=f"http://{'127.0.0.1' if HOST in {'0.0.0.0', '::'} else HOST}:{PORT}").rstrip("/")  # noqa: S104 (compared)
+# Rows run at once off the line, for each inference worker. More fills batches better; less lets live calls in sooner.
+BACKGROUND_ROWS_PER_WORKER: Final = env_int("BACKGROUND_ROWS_PER_WORKER", default=8, minimum=1, maximum=256)
+# Lines of one batch file, and its bytes, read into memory at once.
+MAX_BATCH_ROWS: Final = env_int("MAX_BATCH_ROWS", default=50_000, minimum=1)
+MAX_BATCH_BYTES: Final = env_int("MAX_BATCH_BYTES", default=16 * 1024 * 1024, minimum=1024)
+# Hours a prediction or batch may wait for room or money, and days its result is kept; disk.
+PREDICTION_HOURS: Final = env_int("PREDICTION_HOURS", default=24, minimum=1)
+PREDICTION_DAYS: Final = env_int("PREDICTION_DAYS", default=7, minimum=1)
+# Inputs and outputs kept for one organization, in bytes; disk.
+STORED_BYTES_PER_ORGANIZATION: Final = env_int("STORED_BYTES_PER_ORGANIZATION", default=256 * 1024 * 1024, minimum=1024 * 1024)
+# Webhook endpoints of one organization: each event is sent to every one.
+MAX_WEBHOOK_ENDPOINTS: Final = env_int("MAX_WEBHOOK_ENDPOINTS", default=20, minimum=1)
+# Days the delivery log is kept; disk.
+WEBHOOK_LOG_DAYS: Final = env_int("WEBHOOK_LOG_DAYS", default=30, minimum=4)
+# Whether webhooks may go to this machine over plain HTTP: for trying them out. Never where strangers have accounts.
+WEBHOOKS_TO_LOOPBACK: Final = env_bool("WEBHOOKS_TO_LOOPBACK", default=False)
 
 # ---------------------------------------------------------------- REST API
 
@@ -277,19 +290,7 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
     "COERCE_DECIMAL_TO_STRING": True,
 }
-SPECTACULAR_SETTINGS: dict[str, Any] = {
-    "TITLE": "Farebox",
-    "DESCRIPTION": "Call machine-learning models, and manage keys, usage and invoices.",
-    "VERSION": "1",
-    "OAS_VERSION": "3.1.0",
-    "SERVERS": [{"url": SITE_URL}],
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SCHEMA_PATH_PREFIX": "/v1",
-    "TAGS": [{"name": name} for name in ("Predict", "Models", "Keys", "Requests", "Usage", "Invoices", "Organization")],
-    "PREPROCESSING_HOOKS": ["marketplace.api.schema.without_pages"],
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "marketplace.api.schema.add_gateway"],
-    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-}
+SPECTACULAR_SETTINGS: Final = rest_documentation(SITE_URL)
 
 # ---------------------------------------------------------------- Operator's dashboard
 

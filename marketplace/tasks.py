@@ -7,8 +7,9 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from marketplace import audit
-from marketplace.models import ControlChange, IdempotencyRecord, RequestLog
+from marketplace import audit, predictions, runner
+from marketplace.models import ControlChange, IdempotencyRecord, RequestLog, WebhookMessage
+from marketplace.webhooks import delivering
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ def prune() -> None:
     IdempotencyRecord.objects.filter(created_at__lt=now - timedelta(hours=settings.IDEMPOTENCY_HOURS)).delete()
     ControlChange.objects.filter(created_at__lt=now - timedelta(days=_FEED_DAYS)).delete()
     RequestLog.objects.filter(occurred_at__lt=now - timedelta(hours=1)).exclude(reply="").update(reply="")
+    WebhookMessage.objects.filter(created_at__lt=now - timedelta(days=settings.WEBHOOK_LOG_DAYS)).delete()
+    predictions.forget_old()
 
 
 @shared_task
@@ -37,3 +40,15 @@ def check_audit() -> None:
     check = audit.check_this_hour()
     if check is not None and check.broken_sequence is not None:
         log.error("The audit chain is broken at event %d: %s", check.broken_sequence, check.words)
+
+
+@shared_task
+def run_predictions() -> None:
+    """Run predictions and batch rows that are due; a nudge, and a sweep every few seconds."""
+    runner.run_due()
+
+
+@shared_task
+def deliver_webhooks() -> None:
+    """Deliver the webhooks that are due; a nudge, and a sweep every few seconds."""
+    delivering.deliver_due()

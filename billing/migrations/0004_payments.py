@@ -295,7 +295,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="notice",
-            constraint=models.UniqueConstraint(fields=("kind", "subject"), name="notice_once"),
+            constraint=models.UniqueConstraint(fields=("kind", "subject"), name="payment_notice_once"),
         ),
         migrations.AddIndex(
             model_name="outboxrow",

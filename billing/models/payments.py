@@ -213,7 +213,7 @@ class Notice(models.Model):
     sent_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["kind", "subject"], name="notice_once")]
+        constraints = [models.UniqueConstraint(fields=["kind", "subject"], name="payment_notice_once")]
         indexes = [models.Index(fields=["created_at"], name="notice_unsent", condition=Q(sent_at__isnull=True))]
 
     def __str__(self) -> str:

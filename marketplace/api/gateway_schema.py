@@ -23,6 +23,7 @@ _ESTIMATE_REFUSALS: Final = tuple(
     if code not in {"budget_exceeded", "max_cost_exceeded", "idempotency_in_progress", "idempotency_key_reused", "queue_full"}
     and not code.startswith(("worker_", "model_failed", "deadline_"))
 )
+_LATER_REFUSALS: Final = ("budget_exceeded", "max_cost_exceeded", "idempotency_in_progress", "webhook_invalid", "storage_quota_exceeded")
 _USAGE: Final[Mapping[str, Any]] = {
     "type": "object",
     "required": ["unit", "units", "cost", "currency", "livemode"],
@@ -61,6 +62,7 @@ def gateway_paths() -> dict[str, Any]:
     ]
     return {
         "/v1/models/{owner}/{name}/predict": {"post": {**_predict(_ANY_BODY, _ANY_EXAMPLE), "parameters": [*names, *_headers()]}},
+        "/v1/models/{owner}/{name}/predictions": {"post": {**_predict_later(), "parameters": [*names, *_headers()[:2]]}},
         "/v1/models/{owner}/{name}/estimate": {"post": {**_estimate(_ANY_BODY, _ANY_EXAMPLE), "parameters": names}},
     }
 
@@ -129,6 +131,22 @@ def _predict(
             "200": _answer("The prediction.", answer, shown if prediction in (None, _ANY_PREDICTION) else None, metered=True),
             **_refusals(_REFUSALS),
         },
+    }
+
+
+def _predict_later() -> dict[str, Any]:
+    webhook = {"type": "string", "description": "Id or address of one of your webhook endpoints, to be told how it ended."}
+    body = {**_ANY_BODY, "properties": {**_ANY_BODY["properties"], "webhook": webhook}}
+    shown = {"object": "prediction", "id": "prd_00Q1nRM7Xq0S0bXJvE4cKd", "status": "queued", "model": "farebox/sentiment", "version": 1}
+    accepted = _answer("Accepted; Location is its address.", {"$ref": "#/components/schemas/Prediction"}, shown, metered=False)
+    return {
+        "operationId": "create_prediction",
+        "summary": "Call a model, for later",
+        "description": "Runs when there is room, and is charged when its result is there. `Prefer: respond-async` on predict does the same.",
+        "tags": ["Predictions"],
+        "security": [{"key": []}],
+        "requestBody": _body(body, {**_ANY_EXAMPLE, "webhook": "https://example.com/farebox"}),
+        "responses": {"202": accepted, **_refusals((*_ESTIMATE_REFUSALS, *_LATER_REFUSALS))},
     }
 
 

@@ -2,11 +2,13 @@
 
 from django.urls import path, re_path
 
+from marketplace.api.batches import BatchCancellation, Batches, BatchResults, OneBatch
 from marketplace.api.catalogue import Model, ModelOpenApi, Models
 from marketplace.api.endpoint import GatewayOnly, Nowhere
 from marketplace.api.invoices import Invoice, Invoices, UpcomingInvoice
 from marketplace.api.keys import Key, KeyRevocation, KeyRotation, Keys
 from marketplace.api.organization import Balance, Organization
+from marketplace.api.predictions import OnePrediction, PredictionCancellation, Predictions
 from marketplace.api.requests import LoggedRequest, Requests
 from marketplace.api.schema import OpenApiDocument
 from marketplace.api.usage import Usage
@@ -21,12 +23,19 @@ urlpatterns = [
     path("models", Models.as_view(), name="models"),
     path("models/<str:owner>/<str:name>", Model.as_view(), name="model"),
     path("models/<str:owner>/<str:name>/openapi.json", ModelOpenApi.as_view(), name="model_openapi"),
-    re_path(r"^models/[^/]+/[^/]+/(?:predict|estimate)$", GatewayOnly.as_view(), name="gateway_only"),
+    re_path(r"^models/[^/]+/[^/]+/(?:predict|predictions|estimate)$", GatewayOnly.as_view(), name="gateway_only"),
     path("organization", Organization.as_view(), name="organization"),
     path("balance", Balance.as_view(), name="balance"),
     path("usage", Usage.as_view(), name="usage"),
     path("requests", Requests.as_view(), name="requests"),
     path("requests/<str:request_id>", LoggedRequest.as_view(), name="request"),
+    path("predictions", Predictions.as_view(), name="predictions"),
+    path("predictions/<str:prediction_id>", OnePrediction.as_view(), name="prediction"),
+    path("predictions/<str:prediction_id>/cancel", PredictionCancellation.as_view(), name="prediction_cancellation"),
+    path("batches", Batches.as_view(), name="batches"),
+    path("batches/<str:batch_id>", OneBatch.as_view(), name="batch"),
+    path("batches/<str:batch_id>/results", BatchResults.as_view(), name="batch_results"),
+    path("batches/<str:batch_id>/cancel", BatchCancellation.as_view(), name="batch_cancellation"),
     path("invoices", Invoices.as_view(), name="invoices"),
     path("invoices/upcoming", UpcomingInvoice.as_view(), name="invoice_upcoming"),
     path("invoices/<str:number>", Invoice.as_view(), name="invoice"),

@@ -13,6 +13,7 @@ from marketplace.errors import BodyTooSlow, NotFound
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
 from marketplace.gateway.idempotency import Claims
+from marketplace.gateway.later import Accepter, is_for_later
 from marketplace.gateway.limits import ConcurrencyLimiter, RateLimiter
 from marketplace.gateway.log import RequestRecorder
 from marketplace.gateway.native import NATIVE, render_estimate, usage_fields
@@ -39,7 +40,7 @@ _SEND_TIMEOUT_S: Final = 10.0
 # A larger body is read in a thread: 4 MB of numbers take 80 ms, in which others would wait.
 _LARGE_BODY_BYTES: Final = 256 * 1024
 # What runs a model, and in which format.
-RUNS: Final[Mapping[str, Wire[Any]]] = {"predict": NATIVE, "infer": OIP}
+RUNS: Final[Mapping[str, Wire[Any]]] = {"predict": NATIVE, "predictions": NATIVE, "infer": OIP}
 
 
 class Gateway:
@@ -58,6 +59,7 @@ class Gateway:
         telemetry: Telemetry,
         statistics: CallStatistics,
         door: Door,
+        accepter: Accepter,
     ) -> None:
         self._snapshot = snapshot
         self._meter = meter
@@ -69,6 +71,7 @@ class Gateway:
         self._telemetry = telemetry
         self._statistics = statistics
         self._door = door
+        self._accepter = accepter
         self._key_rates = RateLimiter(policy="key")
         self._organization_rates = RateLimiter(policy="organization")
         self._in_flight = ConcurrencyLimiter(limit=settings.organization_concurrency)
@@ -129,7 +132,7 @@ class Gateway:
         return reply
 
     async def _predict(self, exchange: Exchange, route: Route, caller: Caller) -> Reply:
-        """Resolve, read, run once. Only an answered call is charged."""
+        """Resolve, read, run once, now or later. Only an answered call is charged."""
         request, wire = exchange.request, RUNS[route.action]
         version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
         exchange.end_stage(b"auth")
@@ -138,12 +141,13 @@ class Gateway:
         if exchange.has_waited():  # For its body: the key may be revoked, or its cap be lower.
             caller = await self._authenticate(exchange)
         terms = exchange.terms = version.terms_now()  # Frozen here, whatever is set while it runs.
+        run = self._accepter.accept if is_for_later(exchange) else self.run
         reply = await self._claims.run_once(
-            caller, request, body, lambda claim: self._run(Admitted(wire, exchange, caller, version, terms, claim), body)
+            caller, request, body, lambda claim: run(Admitted(wire, exchange, caller, version, terms, claim), body)
         )
         return wire.finish(reply, request)
 
-    async def _run(self, admitted: Admitted, body: bytes) -> Reply:
+    async def run(self, admitted: Admitted, body: bytes) -> Reply:
         """Parse, hold, infer, settle. What was held and not charged goes back, whatever happens."""
         wire, exchange, caller, version, terms, _ = admitted
         call: Call

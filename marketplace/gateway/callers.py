@@ -51,14 +51,22 @@ class Caller:
         Raises:
             KeyRevoked, KeyExpired, OrganizationSuspended, AddressNotAllowed.
         """
+        self.check_live(now=now)
+        if self.networks and not self._is_inside(address):
+            raise AddressNotAllowed
+
+    def check_live(self, *, now: float) -> None:
+        """Refuse a key that may not be used now, from wherever it is.
+
+        Raises:
+            KeyRevoked, KeyExpired, OrganizationSuspended.
+        """
         if self.revoked:
             raise KeyRevoked
         if self.expires_at is not None and now >= self.expires_at:
             raise KeyExpired
         if self.suspended:
             raise OrganizationSuspended
-        if self.networks and not self._is_inside(address):
-            raise AddressNotAllowed
 
     def check_scope(self, scope: str) -> None:
         """Refuse what the key's kind and scopes do not allow.

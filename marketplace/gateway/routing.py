@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from marketplace.errors import MethodNotAllowed, ModelNotFound
 
 PREFIX: Final = "/v1/models/"  # Every POST below it is the gateway's.
-ACTIONS: Final = frozenset({"predict", "estimate"})
+ACTIONS: Final = frozenset({"predict", "predictions", "estimate"})
 # The Open Inference Protocol's: all of it is the gateway's, whatever the method.
 V2_PREFIX: Final = "/v2"
 # What may follow a model's name there, with its method.

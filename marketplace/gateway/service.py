@@ -14,9 +14,11 @@ from inference.engine import Engine
 from inference.errors import InferenceError
 from marketplace.errors import MarketplaceError
 from marketplace.gateway.app import Gateway
+from marketplace.gateway.background import Background
 from marketplace.gateway.callers import load_caller
 from marketplace.gateway.feed import ChangeFeed
 from marketplace.gateway.idempotency import Claims
+from marketplace.gateway.later import Accepter
 from marketplace.gateway.log import RequestRecorder
 from marketplace.gateway.oip.door import Door
 from marketplace.gateway.oip.statistics import CallStatistics
@@ -45,7 +47,8 @@ class GatewayService:
         self.metrics = CallMetrics()
         self._tracer = start_tracer()
         self.meter = Meter(committed=self.metrics.committed)
-        self.engine = Engine(workers=settings.INFERENCE_WORKERS or os.cpu_count() or 1, max_queue_rows=settings.MAX_QUEUE_ROWS)
+        workers = settings.INFERENCE_WORKERS or os.cpu_count() or 1
+        self.engine = Engine(workers=workers, max_queue_rows=settings.MAX_QUEUE_ROWS)
         self.snapshot = Snapshot(
             load_caller=lambda digest: self.reader.run(load_caller, digest),
             load_model=lambda path: self.reader.run(load_model, path),
@@ -65,14 +68,17 @@ class GatewayService:
             organization_concurrency=settings.ORGANIZATION_CONCURRENCY,
         )
         statistics = CallStatistics()
+        self._accepter = Accepter(meter=self.meter, reader=self.reader, settings=limits)
+        telemetry = Telemetry(self.metrics, logs_calls=settings.LOG_CALLS, tracer=self._tracer)
         self.gateway = Gateway(
             patience=self._patience,
+            accepter=self._accepter,
             snapshot=self.snapshot,
             meter=self.meter,
             engine=self.engine,
             claims=Claims(self.meter),
             recorder=self.recorder,
-            telemetry=Telemetry(self.metrics, logs_calls=settings.LOG_CALLS, tracer=self._tracer),
+            telemetry=telemetry,
             statistics=statistics,
             settings=limits,
             door=Door(
@@ -83,6 +89,14 @@ class GatewayService:
                 list_versions=lambda caller: self.reader.run(list_versions, caller.organization_id),
                 is_ready=lambda: not self.find_unready(),
             ),
+        )
+        self.background = Background(
+            snapshot=self.snapshot,
+            meter=self.meter,
+            engine=self.engine,
+            telemetry=telemetry,
+            run=self.gateway.run,
+            at_once=workers * settings.BACKGROUND_ROWS_PER_WORKER,
         )
 
     async def start(self) -> None:
@@ -104,6 +118,7 @@ class GatewayService:
         if self._flusher:
             self._flusher.cancel()
             await asyncio.gather(self._flusher, return_exceptions=True)
+        await self._accepter.stop()
         await self.engine.stop(drain_s=DRAIN_S)
         await self._patience.stop()
         with suppress(Exception):  # When keys were last used may be lost; stopping may not fail for it.

@@ -1,7 +1,8 @@
 """The last steps of an answered call: make it durable with its bill, then render the reply."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from billing.groups import Write
 from billing.leases import Hold
 from billing.metering import Meter, Receipt, Usage
 from billing.money import Nanos, to_decimal_string
@@ -9,12 +10,18 @@ from billing.pricing import Terms
 from inference.engine import Inferred
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
-from marketplace.gateway.idempotency import Claim
 from marketplace.gateway.log import RequestRecorder
 from marketplace.gateway.native import usage_fields
 from marketplace.gateway.replies import Headers, Reply, server_timing
 from marketplace.gateway.versions import ServedVersion
 from marketplace.gateway.wire import Call, Wire
+
+
+class ReplyKeeper(Protocol):
+    """Keeps a reply in the commit that settles its call, so that it can be asked for again."""
+
+    def completed(self, reply: Reply) -> Write:
+        """Return the write that keeps it."""
 
 
 class Admitted(NamedTuple):
@@ -25,7 +32,7 @@ class Admitted(NamedTuple):
     caller: Caller
     version: ServedVersion
     terms: Terms  # As frozen at admission.
-    claim: Claim | None  # On its Idempotency-Key, if it has one.
+    claim: ReplyKeeper | None  # On its Idempotency-Key, if it has one.
 
 
 class Answered(NamedTuple):

@@ -55,6 +55,8 @@ def _outcome(exchange: Exchange, reply: Reply | None) -> str:
         return "cancelled"
     if reply.status >= 400:
         return "failed" if reply.status >= 500 else "refused"
+    if reply.status == 202:
+        return "accepted"
     return _OUTCOMES.get(exchange.route.action if exchange.route else "", "described")
 
 

@@ -40,9 +40,16 @@ class ServedVersion:
         """
         if len(self.prices) == 1 and self.prices[0][0] <= _STARTED:  # The usual case, without a clock.
             return self.prices[0][1]
-        now = timezone.now()
+        return self.terms_at(timezone.now())
+
+    def terms_at(self, moment: datetime) -> Terms:
+        """Return the price that held at a moment: a call made later keeps the price it was accepted at.
+
+        Raises:
+            PriceMissing: none had taken effect.
+        """
         for effective_from, terms in reversed(self.prices):
-            if effective_from <= now:
+            if effective_from <= moment:
                 return terms
         raise PriceMissing
 

@@ -10,9 +10,9 @@ from django.utils.translation import gettext as _
 
 from marketplace.keys import KeySettings, issue_key
 from marketplace.models import Organization, User
+from marketplace.sealed import seal
 from marketplace.tenants import welcome_user
 from marketplace.web import mailbox
-from marketplace.web.sealed import seal
 
 # Session entry that holds the first key's sealed secret until the first call has been seen.
 FIRST_SECRET: Final = "first_secret"  # noqa: S105 (a name, not a secret)

@@ -9,12 +9,12 @@ from django.views.decorators.http import require_safe
 
 from billing.ids import public_id
 from marketplace.models import Organization, RequestLog
+from marketplace.sealed import unseal
 from marketplace.web import snippets
 from marketplace.web.access import MemberRequest, member_required
 from marketplace.web.accounts import FIRST_SECRET
 from marketplace.web.models import listed_models
 from marketplace.web.playground import TRY_MODEL
-from marketplace.web.sealed import unseal
 
 _NO_KEY: Final = "fb_sk_live_…"  # Where the secret is not in this session: it is shown only once.
 

@@ -17,11 +17,11 @@ from billing.usage import usage_by
 from marketplace.errors import KeyExpiryInPast, KeyLimitReached, KeyNotLive
 from marketplace.keys import ROTATION_GRACES, issue_key, revoke_key, rotate_key, set_monthly_cap
 from marketplace.models import ApiKey
+from marketplace.sealed import seal, unseal
 from marketplace.web.access import MemberRequest, member_required
 from marketplace.web.figures import month_start
 from marketplace.web.key_forms import CapForm, KeyForm, RotationForm
 from marketplace.web.models import listed_models
-from marketplace.web.sealed import seal, unseal
 
 # Session entry of a sealed secret between the POST that made it and the page that shows it once.
 _REVEALED: Final = "sealed_key"

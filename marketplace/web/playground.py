@@ -15,8 +15,8 @@ from django.views.decorators.http import require_POST
 from marketplace.credentials import digest
 from marketplace.keys import PLAYGROUND_MINUTES, issue_playground_key
 from marketplace.models import ApiKey, CatalogueModel, Organization, User
+from marketplace.sealed import seal, unseal
 from marketplace.web.access import find_organization
-from marketplace.web.sealed import seal, unseal
 
 # The model that anyone may try on the landing page.
 TRY_MODEL: Final = ("farebox", "sentiment")

@@ -20,7 +20,7 @@ from billing.ledger import grant_credit
 from billing.models import Budget, Invoice, Price
 from billing.money import Nanos
 from marketplace.keys import KeySettings, issue_key, revoke_key
-from marketplace.models import ApiKey, CatalogueModel, ModelVersion, Organization, RequestLog
+from marketplace.models import ApiKey, Batch, CatalogueModel, ModelVersion, Organization, Prediction, RequestLog
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 
@@ -34,6 +34,7 @@ class Route:
     names: tuple[str, ...] = ()  # The ids in the path; none: it shows the caller's own alone.
     is_open: bool = False  # Works without a key.
     is_live_only: bool = False  # 403 for a test key.
+    queries: Mapping[str, str] = field(default_factory=dict)  # Of a method that needs one.
     own_status: int = 200  # Of the caller's own, where it is no plain success.
 
 
@@ -52,6 +53,13 @@ ROUTES = {
     "usage": Route("/v1/usage"),
     "requests": Route("/v1/requests"),
     "request": Route("/v1/requests/{request}", names=("request",)),
+    "predictions": Route("/v1/predictions"),
+    "prediction": Route("/v1/predictions/{prediction}", names=("prediction",)),
+    "prediction_cancellation": Route("/v1/predictions/{prediction}/cancel", {"POST": None}, ("prediction",)),
+    "batches": Route("/v1/batches", {"GET": None, "POST": {"input_data": "one line"}}, queries={"POST": "?model={model}"}),
+    "batch": Route("/v1/batches/{batch}", names=("batch",)),
+    "batch_results": Route("/v1/batches/{batch}/results", names=("batch",)),
+    "batch_cancellation": Route("/v1/batches/{batch}/cancel", {"POST": None}, ("batch",)),
     "invoices": Route("/v1/invoices", is_live_only=True),
     "invoice_upcoming": Route("/v1/invoices/upcoming", is_live_only=True),
     "invoice": Route("/v1/invoices/{invoice}", names=("invoice",), is_live_only=True),
@@ -102,7 +110,8 @@ class Tenant:
 def send(route: Route, method: str, ids: Mapping[str, str], headers: Mapping[str, str]) -> Any:
     """Send a request."""
     body = json.dumps(route.methods[method] or {})
-    return Client(raise_request_exception=False).generic(method, route.path.format(**ids), body, "application/json", headers=dict(headers))
+    path = (route.path + route.queries.get(method, "")).format(**ids)
+    return Client(raise_request_exception=False).generic(method, path, body, "application/json", headers=dict(headers))
 
 
 def settle_in(organization: Organization) -> Tenant:
@@ -117,6 +126,10 @@ def settle_in(organization: Organization) -> Tenant:
     call = RequestLog.objects.create(
         id=uuid7(), organization=organization, key=key, version=version, livemode=True, route="predict", status=200, occurred_at=OCTOBER
     )
+    shared = {"organization": organization, "key": key, "version": version, "livemode": True, "created_at": OCTOBER}
+    prediction = Prediction.objects.create(**shared, input=b"{}", stored_bytes=1)
+    batch = Batch.objects.create(**shared, status="queued", rows=1, input_bytes=1)
+    Prediction.objects.create(**shared, batch=batch, line=1, input=b"{}", stored_bytes=1)
     number = f"202610-{organization.pk.hex[-12:]}"
     Invoice.objects.create(
         number=number,
@@ -126,7 +139,14 @@ def settle_in(organization: Organization) -> Tenant:
         currency="usd",
         total_cents=1,
     )
-    ids = {"key": public_id("key", key.pk), "model": model.path, "request": public_id("req", call.pk), "invoice": number}
+    ids = {
+        "key": public_id("key", key.pk),
+        "model": model.path,
+        "request": public_id("req", call.pk),
+        "invoice": number,
+        "prediction": public_id("prd", prediction.pk),
+        "batch": public_id("bat", batch.pk),
+    }
     return Tenant(organization, secret, test_secret, ids)
 
 
@@ -154,6 +174,8 @@ def absent(organization: Organization) -> dict[str, str]:
         "model": "other/absent1",
         "request": public_id("req", uuid7()),
         "invoice": f"202610-{uuid7().hex[-12:]}",
+        "prediction": public_id("prd", uuid7()),
+        "batch": public_id("bat", uuid7()),
     }
 
 
@@ -164,6 +186,8 @@ def state_of(organization: Organization) -> list[Any]:
         *organization.keys.order_by("pk").values(),
         *organization.models.order_by("pk").values(),
         *organization.requests.order_by("pk").values(),
+        *organization.predictions.order_by("pk").values(),
+        *organization.batches.order_by("pk").values(),
         *Budget.objects.filter(account=organization.account).order_by("pk").values(),
         *organization.account.invoices.order_by("pk").values(),
         organization.audit_events.count(),
@@ -240,11 +264,11 @@ def test_a_test_key_neither_sees_nor_changes_what_is_live(ours: Tenant, absent: 
     assert list(live.order_by("pk").values()) == before
     if route.is_live_only:
         assert (reply.status_code, reply.json()["code"]) == (403, "scope_missing")
-    elif {"key", "request"} & set(route.names):
+    elif {"key", "request", "prediction", "batch"} & set(route.names):
         assert without_id(reply) == without_id(ours.send(route, method, absent, secret=ours.test_secret))
     else:
         assert reply.status_code in {200, 201}
-        for told in (ours.ids["key"], ours.ids["request"], ours.ids["invoice"]):
+        for told in (ours.ids["key"], ours.ids["request"], ours.ids["invoice"], ours.ids["prediction"], ours.ids["batch"]):
             assert told not in reply.content.decode()
 
 

@@ -120,6 +120,12 @@ class Site:
             while pid == self.gateway_pid():
                 time.sleep(0.01)
 
+    def kill_celery(self) -> None:
+        """kill -9 the Celery worker, if there is one."""
+        for pid, line in _children(self.supervisor.pid).items():
+            if "celery" in line and " worker " in line:
+                os.kill(pid, signal.SIGKILL)
+
     def kill_worker(self, choose: random.Random) -> None:
         """kill -9 one inference worker, if there is one."""
         if pids := self.worker_pids():

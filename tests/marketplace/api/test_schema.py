@@ -11,6 +11,10 @@ from billing.ids import public_id
 from billing.invoicing import close_period
 from marketplace.models import ApiKey
 from marketplace.problems import PROBLEMS
+from tests.marketplace.jobs import queue_batch, queue_prediction
+
+# Answered by the gateway: `tests/flows` calls them.
+GATEWAY = {"predict", "estimate", "create_prediction"}
 
 
 @pytest.fixture
@@ -77,6 +81,8 @@ def test_every_operation_answers_as_documented(document: dict[str, Any], api: An
         "key_id": public_id("key", key.pk),
         "request_id": public_id("req", call.pk),
         "number": invoice.number,
+        "prediction_id": public_id("prd", queue_prediction(key, call.version).pk),
+        "batch_id": public_id("bat", queue_batch(key, call.version, rows=1).pk),
         "owner": "farebox",
         "name": "sentiment",
     }
@@ -85,21 +91,24 @@ def test_every_operation_answers_as_documented(document: dict[str, Any], api: An
         "update_key": {"name": "renamed"},
         "rotate_key": {"grace": "1h"},
         "revoke_leaked_key": {"key": doomed["secret"]},
+        "create_batch": {"input_data": "one line"},
     }
+    queries = {"create_batch": "?model=farebox/sentiment"}
     answered = []
     for path, operations in sorted(document["paths"].items()):
         for method, operation in operations.items():
-            if operation["operationId"] in {"predict", "estimate"}:
-                continue  # The gateway's: `tests/flows` calls them.
+            if operation["operationId"] in GATEWAY:
+                continue
             spared = {"key_id": doomed["id"]} if method == "delete" else {}
-            reply = api.send(method.upper(), path.format(**names | spared), bodies.get(operation["operationId"]))
+            address = path.format(**names | spared) + queries.get(operation["operationId"], "")
+            reply = api.send(method.upper(), address, bodies.get(operation["operationId"]))
             assert str(reply.status_code) in operation["responses"], (operation["operationId"], reply.content)
             assert reply.status_code < 300, (operation["operationId"], reply.content)
-            if reply.status_code in {200, 201}:
+            if reply.headers.get("Content-Type") == "application/json":
                 schema = operation["responses"][str(reply.status_code)]["content"]["application/json"]["schema"]
                 validate(reply.json(), schema, document)
             answered.append(operation["operationId"])
-    assert len(answered) == sum(len(operations) for operations in document["paths"].values()) - 2
+    assert len(answered) == sum(len(operations) for operations in document["paths"].values()) - len(GATEWAY)
 
 
 def test_every_problem_is_as_documented(document: dict[str, Any], api: Any, client: Any) -> None:

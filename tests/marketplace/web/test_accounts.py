@@ -10,8 +10,8 @@ from django.test import Client
 from billing.ledger import balance
 from billing.models import CreditGrant
 from marketplace.models import ApiKey, AuditEvent, Organization, User
+from marketplace.sealed import unseal
 from marketplace.web.accounts import FIRST_SECRET
-from marketplace.web.sealed import unseal
 
 PASSWORD = "correct horse battery"
 

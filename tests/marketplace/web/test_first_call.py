@@ -2,8 +2,8 @@ from django.test import Client
 from django.utils import timezone
 
 from marketplace.models import ApiKey, ModelVersion, RequestLog
+from marketplace.sealed import seal
 from marketplace.web.accounts import FIRST_SECRET
-from marketplace.web.sealed import seal
 from tests.marketplace.web.recorded import record_call
 
 REPLY = '{"prediction": [[{"label": "positive", "score": 0.97}]]}'

@@ -12,7 +12,7 @@ from django.test import Client
 from billing.ids import public_id
 from marketplace.credentials import digest
 from marketplace.models import ApiKey, ModelVersion
-from marketplace.web.sealed import seal, unseal
+from marketplace.sealed import seal, unseal
 
 PASSWORD = "correct horse battery"
 

@@ -1,0 +1,17 @@
+"""When Celery beat runs what: read by the settings."""
+
+from typing import Any, Final
+
+# Seconds between runs. Each task may run twice or late: the database decides, not the clock.
+BEAT_SCHEDULE: Final[dict[str, Any]] = {
+    "reclaim-dead-processes": {"task": "billing.tasks.reclaim_dead_processes", "schedule": 5.0, "options": {"expires": 5}},
+    # Asked for each minute, done once an hour: a site that was just started is not unchecked until the next.
+    "check-books": {"task": "billing.tasks.check_books", "schedule": 60.0, "options": {"expires": 60}},
+    "check-audit": {"task": "marketplace.tasks.check_audit", "schedule": 60.0, "options": {"expires": 60}},
+    "close-periods": {"task": "billing.tasks.close_periods", "schedule": 900.0, "options": {"expires": 600}},
+    "run-predictions": {"task": "marketplace.tasks.run_predictions", "schedule": 5.0, "options": {"expires": 5}},
+    "deliver-webhooks": {"task": "marketplace.tasks.deliver_webhooks", "schedule": 5.0, "options": {"expires": 5}},
+    "sweep-payments": {"task": "billing.tasks.sweep_payments", "schedule": 3.0, "options": {"expires": 3}},
+    "catch-up-payments": {"task": "billing.tasks.catch_up_payments", "schedule": 300.0, "options": {"expires": 300}},
+    "prune": {"task": "marketplace.tasks.prune", "schedule": 3600.0, "options": {"expires": 600}},
+}
