@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from marketplace import audit, predictions, runner
-from marketplace.models import ControlChange, IdempotencyRecord, RequestLog, WebhookMessage
+from marketplace.models import ControlChange, GatewayReport, IdempotencyRecord, RequestLog, WebhookMessage
 from marketplace.webhooks import delivering
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ def prune() -> None:
     now = timezone.now()
     RequestLog.objects.filter(occurred_at__lt=now - timedelta(days=settings.REQUEST_LOG_DAYS)).delete()
     IdempotencyRecord.objects.filter(created_at__lt=now - timedelta(hours=settings.IDEMPOTENCY_HOURS)).delete()
+    GatewayReport.objects.filter(reported_at__lt=now - timedelta(days=_FEED_DAYS)).delete()
     ControlChange.objects.filter(created_at__lt=now - timedelta(days=_FEED_DAYS)).delete()
     RequestLog.objects.filter(occurred_at__lt=now - timedelta(hours=1)).exclude(reply="").update(reply="")
     WebhookMessage.objects.filter(created_at__lt=now - timedelta(days=settings.WEBHOOK_LOG_DAYS)).delete()

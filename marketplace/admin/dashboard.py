@@ -1,5 +1,6 @@
 """The operator's front page: what the site does now, and whether its books balance."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -18,7 +19,7 @@ from billing.models import BooksRun, Budget, GatewayProcess, UsageRollup
 from marketplace.admin.facts import show_age, show_money
 from marketplace.audit import find_last_check
 from marketplace.latency import latency_of_site
-from marketplace.models import ApiKey, Organization, RequestLog
+from marketplace.models import ApiKey, GatewayReport, Organization, RequestLog
 from marketplace.problems import PROBLEMS
 
 _MINUTES: Final = 60
@@ -69,6 +70,7 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
         "bar_height": _BAR_HEIGHT,
         "busiest": max((answered + refused for answered, refused in minutes.values()), default=0),
         "refusals": _refusals(now),
+        "refused_by_gateways": _refused_by_gateways(now),
         "processes": _processes(now),
         "as_of": now,
     }
@@ -172,9 +174,10 @@ def _refusals(now: datetime) -> list[dict[str, Any]]:
 
 
 def _processes(now: datetime) -> list[dict[str, Any]]:
-    """Return the gateways that have not ended, with what each holds on lease."""
+    """Return the gateways that have not ended, with what each holds on lease and last told of itself."""
     rows = GatewayProcess.objects.filter(closed_at__isnull=True, reclaimed_at__isnull=True)
-    rows = rows.annotate(leased=Sum("leases__amount_nanos")).order_by("-started_at")[:20]
+    processes = list(rows.annotate(leased=Sum("leases__amount_nanos")).order_by("-started_at")[:20])
+    reports = dict(GatewayReport.objects.filter(process__in=processes).values_list("process", "figures"))
     return [
         {
             "id": process.pk.hex[-8:],
@@ -183,9 +186,34 @@ def _processes(now: datetime) -> list[dict[str, Any]]:
             "is_alive": now - process.heartbeat_at < _DEAD_AFTER,
             "commits": process.commit_seq,
             "leased": show_money(int(process.leased or 0)),
+            **_engine_of(reports.get(process.pk)),
         }
-        for process in rows
+        for process in processes
     ]
+
+
+def _engine_of(figures: dict[str, Any] | None) -> dict[str, str]:
+    """Return a process's engine as its row shows it; dashes where it has not told yet."""
+    if figures is None:
+        return dict.fromkeys(("provider", "workers", "restarts", "queue", "batch_rows", "padding"), "–")
+    batches, padded = figures["batches"], figures["padded_tokens"]
+    return {
+        "provider": figures["provider"].upper(),
+        "workers": str(figures["ready_workers"]),
+        "restarts": str(figures["restarts"]),
+        "queue": str(figures["queue_rows"]),
+        "batch_rows": f"{figures['rows'] / batches:.1f}" if batches else "–",
+        "padding": f"{100 * (1 - figures['tokens'] / padded):.1f} %" if padded else "–",
+    }
+
+
+def _refused_by_gateways(now: datetime) -> list[tuple[str, int]]:
+    """Return what running gateways refused since they started, strangers' calls included, most frequent first."""
+    reports = GatewayReport.objects.filter(process__closed_at__isnull=True, process__heartbeat_at__gt=now - _DEAD_AFTER)
+    refused: Counter[str] = Counter()
+    for figures in reports.values_list("figures", flat=True):
+        refused.update(figures["refused"])
+    return refused.most_common(10)
 
 
 def _waiting_tasks() -> str:

@@ -48,7 +48,7 @@ class RequestLogAdmin(NamedColumns, LongFactAdmin):
     # Not among them: `reply`, which is the customer's.
     fields = (
         *("shown_id", "occurred_at", "organization", "key", "version", "mode", "route", "status", "code"),
-        *("unit", "units", "cost", "batch_rows", "queue_us", "infer_us", "total_us"),
+        *("unit", "units", "cost", "batch_rows", "auth_us", "limit_us", "queue_us", "infer_us", "total_us"),
     )
     readonly_fields = ("shown_id", "mode", "cost")
 

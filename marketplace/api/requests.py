@@ -21,8 +21,10 @@ TAG = "Requests"
 
 
 class TimingView(View):
-    """Where the time went, in microseconds."""
+    """Where the time went, in microseconds, until the charge went to the disk."""
 
+    auth_us = serializers.IntegerField()
+    limit_us = serializers.IntegerField()
     queue_us = serializers.IntegerField()
     infer_us = serializers.IntegerField()
     total_us = serializers.IntegerField()

@@ -26,9 +26,11 @@ _MAX_WAITING: Final = 200
 _MAX_REFUSALS_PER_MINUTE: Final = 20
 # Characters of an organization's first reply that its "first call" page shows.
 _MAX_REPLY: Final = 4000
+# Of a call that was refused: where it stopped is told by its code.
+_NO_STAGES: Final = ((b"auth", 0.0), (b"limit", 0.0))
 _COLUMNS: Final = (
     "id, organization_id, key_id, version_id, livemode, route, status, code, unit, units, charge_nanos,"
-    " batch_rows, queue_us, infer_us, total_us, occurred_at, reply"
+    " batch_rows, auth_us, limit_us, queue_us, infer_us, total_us, occurred_at, reply"
 )
 _INSERT: Final = f"INSERT INTO marketplace_requestlog ({_COLUMNS})"
 
@@ -48,6 +50,8 @@ class RequestRecord(NamedTuple):
     units: int
     charge_nanos: int
     batch_rows: int
+    auth_us: int
+    limit_us: int
     queue_us: int
     infer_us: int
     total_us: int
@@ -103,6 +107,8 @@ def _row(item: RequestRecord) -> tuple[Any, ...]:
         item.units,
         item.charge_nanos,
         item.batch_rows,
+        item.auth_us,
+        item.limit_us,
         item.queue_us,
         item.infer_us,
         item.total_us,
@@ -133,6 +139,7 @@ class RequestRecorder:
             status=200,
             charge_nanos=charge_nanos,
             batch_rows=inferred.batch_rows,
+            stages=exchange.stages,
             queue_us=inferred.queue_us,
             infer_us=inferred.infer_us,
             reply=body[: _MAX_REPLY * 4].decode("utf-8", "ignore")[:_MAX_REPLY] if is_first else "",
@@ -171,6 +178,7 @@ class RequestRecorder:
         code: str = "",
         charge_nanos: int = 0,
         batch_rows: int = 0,
+        stages: Sequence[tuple[bytes, float]] = _NO_STAGES,
         queue_us: int = 0,
         infer_us: int = 0,
         reply: str = "",
@@ -191,6 +199,8 @@ class RequestRecorder:
             units=exchange.units,
             charge_nanos=charge_nanos,
             batch_rows=batch_rows,
+            auth_us=int(stages[0][1] * 1e6),
+            limit_us=int(stages[1][1] * 1e6),
             queue_us=queue_us,
             infer_us=infer_us,
             total_us=exchange.elapsed_us(),

@@ -25,6 +25,7 @@ from marketplace.gateway.oip.statistics import CallStatistics
 from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.patience import Patience
 from marketplace.gateway.reader import Reader
+from marketplace.gateway.report import REPORTS, Report, make_figures
 from marketplace.gateway.snapshot import Snapshot
 from marketplace.gateway.telemetry import Telemetry
 from marketplace.gateway.versions import list_versions, load_model
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 # Calls in flight may end within this many seconds of SIGTERM; then they get 503.
 DRAIN_S: Final = 20.0
 _FLUSH_INTERVAL_S: Final = 10.0
+_REPORT_INTERVAL_S: Final = 5.0
 
 
 class GatewayService:
@@ -57,6 +59,7 @@ class GatewayService:
         self._feed = ChangeFeed(self.snapshot)
         self.recorder = RequestRecorder(self.meter)
         self._flusher: asyncio.Task[None] | None = None
+        self._reporter: asyncio.Task[None] | None = None
         self._patience = Patience()
         limits = GatewaySettings(
             max_body_bytes=settings.MAX_BODY_BYTES,
@@ -112,12 +115,13 @@ class GatewayService:
         gc.set_threshold(20_000, 10, 10)
         self._patience.start()
         self._flusher = asyncio.create_task(self._flush_last_used())
+        self._reporter = asyncio.create_task(self._report())
 
     async def stop(self) -> None:
         """Let calls in flight end, then stop everything; no process and no held money is left."""
-        if self._flusher:
-            self._flusher.cancel()
-            await asyncio.gather(self._flusher, return_exceptions=True)
+        for task in filter(None, (self._flusher, self._reporter)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await self._accepter.stop()
         await self.engine.stop(drain_s=DRAIN_S)
         await self._patience.stop()
@@ -155,6 +159,14 @@ class GatewayService:
                 await self.recorder.flush_last_used()
             except Exception as error:  # noqa: BLE001 (tried again in 10 s with newer times)
                 log.warning("When keys were last used could not be written: %s", error)
+
+    async def _report(self) -> None:
+        """Tell the operator's front page how this process does; one row that is replaced."""
+        while True:
+            figures = make_figures(self.metrics.read(), self.engine.stats(), log_dropped=self.recorder.dropped)
+            with suppress(Exception):  # The next one tells the same and more; why it failed, the commit thread says.
+                await self.meter.submit(REPORTS, Report(self.meter.process_id, figures))
+            await asyncio.sleep(_REPORT_INTERVAL_S)
 
 
 def _public_paths() -> list[str]:

@@ -6,6 +6,7 @@ from marketplace.models.changes import ControlChange
 from marketplace.models.jobs import Batch, Prediction
 from marketplace.models.keys import ApiKey
 from marketplace.models.predictions import IdempotencyRecord, RequestLog
+from marketplace.models.reports import GatewayReport
 from marketplace.models.tenants import Membership, Organization, User
 from marketplace.models.webhooks import Notice, WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookMessage
 
@@ -16,6 +17,7 @@ __all__ = [
     "Batch",
     "CatalogueModel",
     "ControlChange",
+    "GatewayReport",
     "IdempotencyRecord",
     "Membership",
     "ModelVersion",

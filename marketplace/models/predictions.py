@@ -29,6 +29,10 @@ class RequestLog(models.Model):
     units = models.PositiveBigIntegerField(default=0)
     charge_nanos = models.PositiveBigIntegerField(default=0)
     batch_rows = models.PositiveIntegerField(default=0)  # Rows that shared the run.
+    # Where an answered call's time went, as in Server-Timing. What is left of `total_us` is rendering: the commit
+    # that settles it writes this row, so its own time is not in it.
+    auth_us = models.PositiveIntegerField(default=0, db_default=0)
+    limit_us = models.PositiveIntegerField(default=0, db_default=0)
     queue_us = models.PositiveIntegerField(default=0)
     infer_us = models.PositiveIntegerField(default=0)
     total_us = models.PositiveIntegerField(default=0)

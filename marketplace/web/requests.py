@@ -120,11 +120,14 @@ def show_request(request: MemberRequest, request_id: str) -> HttpResponse:
 
 
 def stages_of(call: RequestLog) -> list[Stage]:
-    """Return where a call's time went: waiting for a worker, in the model, and all the rest."""
-    total = max(call.total_us, call.queue_us + call.infer_us, 1)
-    rest = total - call.queue_us - call.infer_us
+    """Return where a call's time went, in order; of a refused call all is the rest."""
+    known = [("auth", call.auth_us), ("limit", call.limit_us), ("queue", call.queue_us), ("infer", call.infer_us)]
+    spent = sum(microseconds for _, microseconds in known)
+    total = max(call.total_us, spent, 1)
     stages, x = [], 0.0
-    for name, microseconds in (("queue", call.queue_us), ("infer", call.infer_us), ("rest", rest)):
+    for name, microseconds in (*known, ("rest", total - spent)):
+        if not microseconds:
+            continue
         width = round(100 * microseconds / total, 2)
         stages.append(Stage(name, microseconds, round(x, 2), width))
         x += width

@@ -7,7 +7,8 @@ from django.utils import timezone
 from billing.ids import uuid7
 from billing.models import Budget, GatewayProcess, UsageEvent
 from billing.tasks import check_books
-from marketplace.models import ApiKey, AuditCheck, Organization, RequestLog
+from marketplace.gateway.report import REPORTS, Report
+from marketplace.models import ApiKey, AuditCheck, GatewayReport, Organization, RequestLog
 from marketplace.tasks import check_audit
 
 
@@ -89,3 +90,33 @@ def test_a_silent_process_is_told_from_a_live_one(desk: Client, event: UsageEven
 
     assert sorted(row["is_alive"] for row in rows) == [False, True]
     assert "(silent)" in desk.get("/admin/").content.decode()
+
+
+FIGURES: dict[str, Any] = {
+    "queue_rows": 9, "ready_workers": 2, "restarts": 3, "provider": "cpu", "batches": 10, "rows": 25, "tokens": 75, "padded_tokens": 100,
+    "outcomes": {"answered": 5}, "refused": {"rate_limited": 4, "key_unknown": 7}, "log_dropped": 0,
+}  # fmt: skip
+
+
+def test_the_gateways_tell_of_their_engines_and_of_strangers(desk: Client) -> None:
+    now = timezone.now()
+    one, two, ended = (GatewayProcess.objects.create(started_at=now, heartbeat_at=now) for _ in range(3))
+    GatewayProcess.objects.filter(pk=ended.pk).update(closed_at=now)
+    REPORTS.write([Report(one.pk, FIGURES), Report(ended.pk, FIGURES)])
+    REPORTS.write([Report(one.pk, FIGURES | {"queue_rows": 1})])  # Replaces the first.
+
+    context = desk.get("/admin/").context
+
+    rows = {row["id"]: row for row in context["processes"]}
+    shown = rows[one.pk.hex[-8:]]
+    assert [shown[name] for name in ("provider", "workers", "restarts", "queue", "batch_rows", "padding")] == [
+        "CPU",
+        "2",
+        "3",
+        "1",
+        "2.5",
+        "25.0 %",
+    ]
+    assert rows[two.pk.hex[-8:]]["queue"] == "–"  # It has not told yet.
+    assert context["refused_by_gateways"] == [("key_unknown", 7), ("rate_limited", 4)]  # Not those of one that has ended.
+    assert GatewayReport.objects.count() == 2

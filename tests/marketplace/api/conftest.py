@@ -117,6 +117,8 @@ def use(sentiment: ModelVersion) -> Callable[..., RequestLog]:
             units=units,
             charge_nanos=charge,
             batch_rows=1,
+            auth_us=40,
+            limit_us=60,
             queue_us=100,
             infer_us=900,
             total_us=total_us,

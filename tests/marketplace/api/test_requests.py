@@ -15,7 +15,7 @@ def test_a_call_is_found_by_its_request_id(api: Any, key: ApiKey, use: Callable[
 
     assert (shown["model"], shown["version"], shown["status"], shown["units"]) == ("farebox/sentiment", 1, 200, 11)
     assert (shown["cost"], shown["currency"]) == ("0.000002200", "usd")
-    assert shown["timing"] == {"queue_us": 100, "infer_us": 900, "total_us": 2000}
+    assert shown["timing"] == {"auth_us": 40, "limit_us": 60, "queue_us": 100, "infer_us": 900, "total_us": 2000}
     assert shown["key"] == public_id("key", key.pk)
 
 

@@ -75,7 +75,20 @@ def test_a_call_shows_where_its_time_went(member: Client, key: ApiKey, sentiment
     assert "12 tokens" in page
     assert "$0.0000024" in page
     assert [(stage.name, stage.x, stage.width) for stage in stages_of(call)] == [
-        ("queue", 0.0, 20.0),
-        ("infer", 20.0, 60.0),
-        ("rest", 80.0, 20.0),
+        ("auth", 0.0, 5.0),
+        ("limit", 5.0, 10.0),
+        ("queue", 15.0, 20.0),
+        ("infer", 35.0, 60.0),
+        ("rest", 95.0, 5.0),
     ]
+    assert page.count("<rect class=") == 5
+
+
+def test_a_refused_call_has_one_stage(member: Client, key: ApiKey, sentiment: ModelVersion) -> None:
+    call = record_call(key, sentiment, status=402, code="budget_exceeded")
+
+    page = member.get(f"/requests/{public_id('req', call.pk)}/").content.decode()
+
+    assert [(stage.name, stage.width) for stage in stages_of(call)] == [("rest", 100.0)]
+    assert "Until it was refused" in page
+    assert "Server-Timing" not in page  # It was not charged, so nothing went to the disk for it.
