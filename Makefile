@@ -17,7 +17,7 @@ TRAIN_STAMP := $(VENV)/.train-$(call checksum,train)
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-postgres check format bench lock migrate-check clean
+.PHONY: help run setup test test-postgres check format bench soak lock migrate-check clean
 
 help: ## Show what there is.
 	@echo "make TARGET, where TARGET is one of:"
@@ -57,6 +57,9 @@ format: $(DEV_STAMP) ## Format the code and mend what can be mended by itself.
 
 bench: $(DEV_STAMP) ## Measure the metered gateway against bare ONNX Runtime: BENCH_ARGS='--rounds 4 --seconds 6'
 	$(PY) -m tests.bench.run $(BENCH_ARGS)
+
+soak: $(DEV_STAMP) ## Every kind of caller at once for MINUTES=10: who got no answer, and what grew?
+	$(PY) -m tests.bench.soak --minutes $(or $(MINUTES),10) $(SOAK_ARGS)
 
 lock: $(DEV_STAMP) ## Write requirements/*.txt anew from pyproject.toml (needs uv). train.txt: see its first lines.
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""CPU time of a process and everything below it, from /proc."""
+"""CPU time and memory of processes, from /proc."""
 
 import os
 from pathlib import Path
@@ -21,3 +21,15 @@ def tree_cpu_s(root: int) -> float:
     while grown := {pid for pid, parent in parents.items() if parent in tree} - tree:
         tree |= grown
     return sum(seconds.get(pid, 0.0) for pid in tree)
+
+
+def resident_mb(pid: int) -> float:
+    """Return the memory a process has in use for itself, in megabytes; 0 if it is gone.
+
+    Private pages alone: what is shared with others would be counted again for each.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
