@@ -142,7 +142,7 @@ def _alarms(run: BooksRun | None) -> list[str]:
     """Return what the operator must look into before anything else."""
     alarms = []
     if run is not None and run.differences:
-        alarms.append(f"The books do not balance: {run.differences} differences. The first: {run.first}.")
+        alarms.append(f"The books do not balance. Differences found: {run.differences}. The first: {run.first}.")
     check = find_last_check()
     if check is not None and check.broken_sequence is not None:
         alarms.append(f"The audit chain is broken at event {check.broken_sequence}: {check.words}.")

@@ -67,7 +67,7 @@ def test_books_that_do_not_balance_are_shown_in_red(desk: Client, event: UsageEv
     shown = figures(desk)["Books differ by"]
 
     assert (shown.value, shown.state) == ("$0.000000001", "bad")
-    assert "The books do not balance: 1 differences" in desk.get("/admin/").content.decode()
+    assert "The books do not balance. Differences found: 1." in desk.get("/admin/").content.decode()
 
 
 def test_books_that_nobody_checked_do_not_read_zero(desk: Client, event: UsageEvent) -> None:
