@@ -184,7 +184,7 @@ def _check_payments() -> Iterator[Difference]:
     refunds = PaymentRefund.objects.exclude(status=PaymentRefund.Status.FAILED)
     disputes = Dispute.objects.filter(status__in=[Dispute.Status.OPEN, Dispute.Status.LOST])
     cents = _total(paid) - _total(refunds) - _total(disputes)
-    held = LedgerEntry.objects.filter(ledger_account__name=PAYMENTS).aggregate(total=Sum("amount_nanos"))["total"]
+    held = LedgerEntry.objects.filter(ledger_account__name__startswith=PAYMENTS).aggregate(total=Sum("amount_nanos"))["total"]
     yield from _compare("payments", {"ledger": -int(held or 0)}, {"ledger": cents * NANOS_PER_CENT})
     granted = CreditGrant.objects.filter(kind=CreditGrant.Kind.TOP_UP, reference__startswith="top_up:").values_list(
         "reference", "amount_nanos"

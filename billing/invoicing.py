@@ -17,9 +17,11 @@ from django.db.models.functions import Now
 
 from billing import ledger
 from billing.errors import PeriodNotOver
-from billing.models import Account, Invoice, InvoiceLine, UsageEvent, UsageRefund, UsageRollup
+from billing.models import Account, CreditGrant, Invoice, InvoiceLine, UsageCounter, UsageEvent, UsageRefund, UsageRollup
 from billing.money import Nanos, round_to_cents
 from billing.periods import month_of
+from billing.prices import terms_of
+from billing.pricing import rebate, shape_of
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +186,18 @@ def _lines(used: Iterable[Mapping[str, Any]], refunded: Iterable[Mapping[str, An
     return lines
 
 
+def _give_rebates(account: Account, invoice: Invoice) -> None:
+    """Grant what volume prices charged above the rate that the month reached in the end."""
+    for line in invoice.lines.select_related("price").exclude(price__shape=None):
+        terms = terms_of(line.price)
+        month = UsageCounter.objects.filter(account=account, meter=terms.counted_as, unit=terms.unit, starts_at=invoice.starts_at).first()
+        month_units = month.units if month else line.units
+        amount = rebate(shape_of(terms), units=line.units, charged_nanos=line.charge_nanos, month_units=month_units)
+        if amount:
+            reference = f"rebate:{invoice.number}:{line.price_id}"
+            ledger.grant_credit(account, amount, kind=CreditGrant.Kind.REBATE, reference=reference, by="system")
+
+
 def _persist(account: Account, bill: Bill) -> Invoice:
     invoice = Invoice.objects.create(
         # The account's last 48 random bits: numbers tell nobody how many customers there are.
@@ -212,7 +226,11 @@ def _persist(account: Account, bill: Bill) -> Invoice:
         for line in bill.lines
     )
     if bill.charge_nanos:
-        amounts = {ledger.credit_account_name(account): -bill.charge_nanos, ledger.REVENUE: bill.charge_nanos}
+        amounts = {
+            ledger.credit_account_name(account): -bill.charge_nanos,
+            ledger.fund_name(ledger.REVENUE, account.currency): bill.charge_nanos,
+        }
         ledger.post(kind="invoice", reference=f"invoice:{invoice.number}", by="system", amounts=amounts, owner=account)
+    _give_rebates(account, invoice)
     log.info("Closed %s: %d cents.", invoice.number, invoice.total_cents)
     return invoice

@@ -23,7 +23,12 @@ ACCOUNT_SUBJECT: Final = "account"
 REVENUE: Final = "revenue"
 # What the payment provider has collected for us, less what it gave back, with the sign turned.
 PAYMENTS: Final = "payments"
-_FUNDS: Final = {CreditGrant.Kind.FREE: "promotion", CreditGrant.Kind.OPERATOR: "operator", CreditGrant.Kind.TOP_UP: PAYMENTS}
+_FUNDS: Final = {
+    CreditGrant.Kind.FREE: "promotion",
+    CreditGrant.Kind.OPERATOR: "operator",
+    CreditGrant.Kind.TOP_UP: PAYMENTS,
+    CreditGrant.Kind.REBATE: REVENUE,
+}
 _FREE_POOL: Final = "free"
 
 
@@ -51,7 +56,7 @@ def grant_credit(account: Account, amount_nanos: Nanos, *, kind: str, reference:
     Args:
         account: Who gets it.
         amount_nanos: More than 0.
-        kind: "operator" or "top_up". Free credit comes out of its pool: `grant_free_credit`.
+        kind: "operator", "top_up", or "rebate" out of the revenue. Free credit comes out of its pool: `grant_free_credit`.
         reference: What the grant is for, unique among all grants.
         by: Who gives it.
 
@@ -93,7 +98,7 @@ def grant_free_credit(account: Account, *, amount_nanos: Nanos, pool_limit_nanos
             found = _find_grant(account, amount_nanos, reference)
             if found is not None:
                 return found
-            _draw_from_pool(amount_nanos, pool_limit_nanos)
+            _draw_from_pool(fund_name(_FREE_POOL, account.currency), amount_nanos, pool_limit_nanos)
             return _grant(account, amount_nanos, CreditGrant.Kind.FREE, reference, "system")
     except IntegrityError:  # Another gave it since we looked; what we drew is rolled back.
         found = _find_grant(account, amount_nanos, reference)
@@ -137,6 +142,11 @@ def post(*, kind: str, reference: str, by: str, amounts: Mapping[str, int], owne
     return posted
 
 
+def fund_name(fund: str, currency: str) -> str:
+    """Return the ledger account of a fund or of the revenue in a currency: "revenue", "revenue:eur". Currencies never mix."""
+    return fund if currency == CURRENCY else f"{fund}:{currency}"
+
+
 def credit_account_name(account: Account) -> str:
     """Return the name of the ledger account that is an account's credit."""
     return f"credit:{account.pk}"
@@ -149,7 +159,8 @@ def ledger_balance(name: str) -> Nanos:
 
 def _ledger_account(name: str, owner: Account | None) -> LedgerAccount:
     is_credit = name.startswith("credit:")
-    return LedgerAccount.objects.get_or_create(name=name, defaults={"account": owner if is_credit else None})[0]
+    facts = {"account": owner if is_credit else None, "currency": owner.currency if owner else CURRENCY}
+    return LedgerAccount.objects.get_or_create(name=name, defaults=facts)[0]
 
 
 def _check_amount(amount_nanos: int) -> None:
@@ -166,15 +177,15 @@ def _find_grant(account: Account, amount_nanos: int, reference: str) -> CreditGr
 
 
 def _grant(account: Account, amount_nanos: int, kind: CreditGrant.Kind, reference: str, by: str) -> CreditGrant:
-    amounts = {_FUNDS[kind]: -amount_nanos, credit_account_name(account): amount_nanos}
+    amounts = {fund_name(_FUNDS[kind], account.currency): -amount_nanos, credit_account_name(account): amount_nanos}
     posted = post(kind="grant", reference=f"grant:{reference}", by=by, amounts=amounts, owner=account)
     Budget.objects.filter(account=account, subject=ACCOUNT_SUBJECT, starts_at=EPOCH).update(limit_nanos=F("limit_nanos") + amount_nanos)
     return CreditGrant.objects.create(account=account, amount_nanos=amount_nanos, kind=kind, reference=reference, by=by, transaction=posted)
 
 
-def _draw_from_pool(amount_nanos: int, limit_nanos: int) -> None:
+def _draw_from_pool(name: str, amount_nanos: int, limit_nanos: int) -> None:
     """Take from the pool by one conditional UPDATE: a flood of sign-ups cannot overdraw it."""
-    pool, is_new = CreditPool.objects.get_or_create(name=_FREE_POOL, defaults={"limit_nanos": limit_nanos})
+    pool, is_new = CreditPool.objects.get_or_create(name=name, defaults={"limit_nanos": limit_nanos})
     if not is_new and pool.limit_nanos != limit_nanos:  # The operator changed the setting.
         CreditPool.objects.filter(pk=pool.pk, granted_nanos__lte=limit_nanos).update(limit_nanos=limit_nanos)
         CreditPool.objects.filter(pk=pool.pk, granted_nanos__gt=limit_nanos).update(limit_nanos=F("granted_nanos"))

@@ -20,13 +20,18 @@ from billing.leases import TICK_S, BudgetSpec, Hold, LeaseBook
 from billing.lending import GiveLeases, TakeLeasesBack
 from billing.money import Nanos
 from billing.pricing import Terms
+from billing.rating import CounterKey, ReadCounters, month_key
 from billing.refunding import WriteRefunds
-from billing.settling import Settlement, WriteSettlements
+from billing.settling import Bill, Settled, Settlement, WriteSettlements
 
 log = logging.getLogger(__name__)
 
 # A commit thread that wrote nothing for so long hangs: statements end after 5 s, and it writes each second.
 _SILENT_S: Final = 10.0
+
+
+# Months of accounts at prices by tiers that are remembered: some 200 bytes each.
+_MAX_MONTHS: Final = 50_000
 
 
 class Usage(NamedTuple):
@@ -42,10 +47,14 @@ class Usage(NamedTuple):
     source: str  # Opaque here: the key's id.
     occurred_at: datetime
     replayable: bool  # The reply is stored with it, so a caller that missed it can ask again.
+    is_cached: bool = False  # Answered from the cache.
+    bill: Bill | None = None  # Filled in before what is written together is written.
 
     def charge_nanos(self) -> Nanos:
-        """Return what the call costs."""
-        return Nanos(0) if self.terms is None or not self.livemode else pricing.charge(self.terms, self.units)
+        """Return what the call costs, at a price that looks at nothing else; 0 for others until they settle."""
+        if self.terms is None or not self.livemode or not self.terms.is_plain:
+            return Nanos(0)
+        return pricing.charge(self.terms, self.units, is_cached=self.is_cached)
 
 
 class Receipt(NamedTuple):
@@ -73,6 +82,8 @@ class Meter:
         self._committer = committer = GroupCommitter(delivered=lambda: self._delivered.mark, renewed=self._renewed, committed=committed)
         self._settlements: Final = WriteSettlements(committer.writing_as)
         self._refunds: Final = WriteRefunds()
+        self._counters: Final = ReadCounters()
+        self._months: dict[CounterKey, int] = {}  # At least so many units were used in each.
         self._leases = LeaseBook(committer, give=GiveLeases(committer.writing_as), take_back=TakeLeasesBack(committer.writing_as))
         self._ticker: asyncio.Task[None] | None = None
 
@@ -128,6 +139,29 @@ class Meter:
         if refusal is not None:
             raise StorageUnavailable(str(refusal))
 
+    async def highest_charge(self, account_id: UUID, terms: Terms, units: int, *, moment: datetime) -> Nanos:
+        """Return the most that a call could cost: what it must hold.
+
+        For a price by tiers it is asked once per month, account and meter how far the month is; what this
+        process settles keeps that up. It may be further by now, never less far.
+
+        Raises:
+            StorageUnavailable: the database had to be asked and cannot be.
+        """
+        if terms.is_plain:
+            return pricing.highest_charge(terms, units)
+        key = month_key(account_id, terms, moment)
+        used = self._months.get(key)
+        if used is None:
+            used = await self._committer.submit(self._counters, key)
+            self._note_month(key, used)
+        return pricing.highest_charge(terms, units, at_least_used=used)
+
+    def _note_month(self, key: CounterKey, units: int) -> None:
+        if len(self._months) >= _MAX_MONTHS and key not in self._months:
+            self._months.clear()  # Old months among them; those in use are read again.
+        self._months[key] = max(units, self._months.get(key, 0))
+
     async def hold(self, budgets: Sequence[BudgetSpec], amount_nanos: int) -> Hold:
         """Set money aside on every budget before a call runs; without waiting where the leases suffice.
 
@@ -167,14 +201,18 @@ class Meter:
             self._end_orphan(hold, settlement, outcome)
 
         try:
-            await self._committer.submit_together([(self._settlements, settlement), *together], orphaned=orphaned)
+            results = await self._committer.submit_together([(self._settlements, settlement), *together], orphaned=orphaned)
         except asyncio.CancelledError:
             raise  # `orphaned` ends the hold when it is known what was written.
         except BaseException as error:
             hold.end_settling(charge_nanos=0)
             self._end_failed(seq, error)
             raise
+        settled: Settled = results[0]
+        charge = Nanos(settled.charge_nanos)
         hold.end_settling(charge_nanos=charge)
+        if settled.month is not None:
+            self._note_month(settled.month, settled.month_units)
         currency = usage.terms.currency if usage.terms is not None else None
         return Receipt(event_id=usage.event_id, units=usage.units, charge_nanos=charge, currency=currency, seq=seq)
 
@@ -209,6 +247,10 @@ class Meter:
             occurred_at=usage.occurred_at,
             replayable=usage.replayable,
             budget_ids=hold.budget_ids,
+            is_cached=usage.is_cached,
+            terms=usage.terms if usage.terms is not None and is_priced and not usage.terms.is_plain else None,
+            held_nanos=hold.amount_nanos,
+            bill=usage.bill,
         )
 
     def _end_failed(self, seq: int, error: BaseException) -> None:

@@ -8,6 +8,8 @@ from billing.errors import AmountMalformed
 Nanos = NewType("Nanos", int)
 
 CURRENCY: Final = "usd"
+# Each has hundredths: what is rounded to cents is rounded to fen and euro cents alike.
+CURRENCIES: Final = ("usd", "eur", "cny")
 NANOS_PER_UNIT: Final = 1_000_000_000
 NANOS_PER_CENT: Final = 10_000_000
 # Amounts are 64-bit columns. Half their range leaves room for sums in the database.

@@ -52,6 +52,6 @@ def _reverse(account: Account, amount_cents: int, kind: CreditReversal.Kind, ref
     taken = budget if may_owe else budget.filter(limit_nanos__gte=F("spent_nanos") + F("leased_nanos") + amount)
     if not taken.update(limit_nanos=F("limit_nanos") - amount):
         raise RefundTooLarge(asked_cents=amount_cents, left_cents=ledger.balance(account).available // NANOS_PER_CENT)
-    amounts = {ledger.credit_account_name(account): -amount, ledger.PAYMENTS: amount}
+    amounts = {ledger.credit_account_name(account): -amount, ledger.fund_name(ledger.PAYMENTS, account.currency): amount}
     posted = ledger.post(kind="reversal", reference=f"reversal:{reference}", by=by, amounts=amounts, owner=account)
     return CreditReversal.objects.create(account=account, amount_nanos=amount, kind=kind, reference=reference, by=by, transaction=posted)

@@ -1,9 +1,9 @@
 """Write settled calls: usage events, hourly sums and budgets, many calls with few statements."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -11,11 +11,13 @@ from django.db.backends.utils import CursorWrapper
 
 from billing.errors import ProcessFenced
 from billing.periods import hour_of
+from billing.pricing import Terms
+from billing.rating import CounterKey, month_key, rate_calls
 from billing.sql import execute, insert_rows, time_value, uuid_value
 
 _INSERT_EVENTS: Final = (
     "INSERT INTO billing_usageevent (id, account_id, price_id, sku, unit, units, charge_nanos, livemode, source, "
-    "budgets, process_id, seq, replayable, occurred_at)"
+    "budgets, process_id, seq, replayable, occurred_at, cached)"
 )
 _INSERT_ROLLUPS: Final = (
     "INSERT INTO billing_usagerollup (account_id, hour, sku, unit, source, livemode, price_id, "
@@ -27,6 +29,15 @@ _ADD: Final = (
 )
 _ADD_PRICED: Final = f"ON CONFLICT (account_id, hour, sku, unit, source, livemode, price_id) WHERE price_id IS NOT NULL {_ADD}"
 _ADD_FREE: Final = f"ON CONFLICT (account_id, hour, sku, unit, source, livemode) WHERE price_id IS NULL {_ADD}"
+
+
+class Bill:
+    """What a call came to, for writes that go with it: filled in by the settling transaction before they are written."""
+
+    __slots__ = ("charge_nanos",)
+
+    def __init__(self) -> None:
+        self.charge_nanos = 0
 
 
 @dataclass(slots=True, kw_only=True)  # Not frozen: that costs 2 us a call.
@@ -47,10 +58,23 @@ class Settlement:
     occurred_at: datetime
     replayable: bool
     budget_ids: Sequence[int]
+    is_cached: bool = False
+    # Where the price has tiers: the charge is computed in the transaction, and lies within what is held.
+    terms: Terms | None = None
+    held_nanos: int = 0
+    bill: Bill | None = None
+
+
+class Settled(NamedTuple):
+    """What became of a call."""
+
+    charge_nanos: int
+    month: CounterKey | None = None  # Where its price has tiers: the counter,
+    month_units: int = 0  # and what that stands at after the group.
 
 
 class WriteSettlements:
-    """Writes settlements; each result is None."""
+    """Writes settlements; each result is a Settled. Charges by tiers are computed here, and set on the item."""
 
     order: Final = 30
 
@@ -58,23 +82,48 @@ class WriteSettlements:
         """`writing_as` returns the id that the process has on the commit thread."""
         self._writing_as = writing_as
 
-    def write(self, items: Sequence[Settlement]) -> list[ProcessFenced | None]:
-        """Write inside the committer's transaction."""
+    def write(self, items: Sequence[Settlement]) -> list[Settled | ProcessFenced]:
+        """Write inside the committer's transaction.
+
+        Raises:
+            ValueError: a charge is above its hold, which its price's highest charge rules out.
+        """
         me = self._writing_as()
         # Money held under an earlier identity was given back when that was reclaimed.
         lost = {item.seq for item in items if item.process_id != me and item.budget_ids}
         written = [item for item in items if item.seq not in lost] if lost else items
+        months: dict[CounterKey, int] = {}
         if written:
-            rows = _event_rows(written, process=uuid_value(me))
             with connection.cursor() as cursor:
+                months = _rate(cursor, written)
+                rows = _event_rows(written, process=uuid_value(me))
                 _pay(cursor, me, written)
                 insert_rows(cursor, _INSERT_EVENTS, rows)
                 _add_to_rollups(cursor, rows)
-        return [ProcessFenced("The call's money was given back.") if item.seq in lost else None for item in items]
+        return [ProcessFenced("The call's money was given back.") if item.seq in lost else _settled(item, months) for item in items]
 
     def budget_ids(self, items: Iterable[Settlement]) -> set[int]:
         """Return the budgets to lock beforehand."""
         return {budget_id for item in items for budget_id in item.budget_ids}
+
+
+def _rate(cursor: CursorWrapper, items: Sequence[Settlement]) -> dict[CounterKey, int]:
+    """Charge the items whose price has tiers; return where their months stand now."""
+    months = rate_calls(cursor, items)
+    for item in items if months else ():
+        if item.terms is not None and item.charge_nanos > item.held_nanos:
+            message = f"The charge of {item.charge_nanos} nanos is above the {item.held_nanos} held."
+            raise ValueError(message)
+    return months
+
+
+def _settled(item: Settlement, months: Mapping[CounterKey, int]) -> Settled:
+    if item.bill is not None:
+        item.bill.charge_nanos = item.charge_nanos
+    if item.terms is None:
+        return Settled(item.charge_nanos)
+    key = month_key(item.account_id, item.terms, item.occurred_at)
+    return Settled(item.charge_nanos, key, months.get(key, 0))
 
 
 def _pay(cursor: CursorWrapper, process_id: UUID, items: Sequence[Settlement]) -> None:
@@ -122,6 +171,7 @@ def _event_rows(items: Sequence[Settlement], *, process: str) -> list[tuple[Any,
             item.seq,
             item.replayable,
             time_value(item.occurred_at),
+            item.is_cached,
         )
         for item in items
     ]
@@ -130,7 +180,7 @@ def _event_rows(items: Sequence[Settlement], *, process: str) -> list[tuple[Any,
 def _add_to_rollups(cursor: CursorWrapper, rows: Sequence[tuple[Any, ...]]) -> None:
     """Add events to their hours: one row per account, hour, SKU, source and price among them."""
     sums: dict[tuple[Any, ...], list[int]] = {}
-    for _, account, price, sku, unit, units, charge, livemode, source, _, _, _, _, occurred_at in rows:
+    for _, account, price, sku, unit, units, charge, livemode, source, _, _, _, _, occurred_at, _ in rows:
         # Of SQLite's text "2026-11-22 19:34:15.123456" the hour is the beginning.
         hour = occurred_at[:13] if isinstance(occurred_at, str) else hour_of(occurred_at)
         key = (account, hour, sku, unit, source, livemode, price)

@@ -40,6 +40,16 @@ def execute(cursor: CursorWrapper, statement: str, values: Sequence[Any]) -> int
     return int(cursor.rowcount)
 
 
+def fetch(cursor: CursorWrapper, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Run a statement with `%s` places; return all its rows as the driver gives them."""
+    if is_sqlite():
+        database = connections[DEFAULT_DB_ALIAS]
+        with database.wrap_database_errors:
+            return list(database.connection.execute(_for_sqlite(statement), values).fetchall())
+    cursor.execute(statement, values)
+    return list(cursor.fetchall())
+
+
 @lru_cache(maxsize=512)
 def _for_sqlite(statement: str) -> str:
     return statement.replace("%s", "?").replace("%%", "%")

@@ -1,9 +1,10 @@
 """Triggers by which the database itself refuses to change facts or to post what does not balance.
 
 Called from migrations. On SQLite, Django alters a table by copying it, which drops its
-triggers: a migration that alters one of these tables must call `install_triggers` again.
+triggers: a migration that alters one of these tables must end with `append_only(table)`.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from django.apps.registry import Apps
@@ -48,6 +49,20 @@ def make_append_only(schema_editor: BaseDatabaseSchemaEditor, table: str) -> Non
         _create(schema_editor, f"{table}_no_{event.lower()}", table, event, None, f"{table} is append-only")
 
 
+def append_only(table: str) -> Callable[[Apps, BaseDatabaseSchemaEditor], None]:
+    """Return a migration's step after which a new or altered table's rows refuse changes.
+
+    For RunPython, forwards and backwards: on SQLite, Django alters a table by copying it, without its triggers.
+    """
+
+    def protect(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:  # noqa: ARG001 (RunPython's signature)
+        for event in ("UPDATE", "DELETE"):
+            _drop(schema_editor, f"{table}_no_{event.lower()}", table)
+        make_append_only(schema_editor, table)
+
+    return protect
+
+
 def _create(schema_editor: BaseDatabaseSchemaEditor, name: str, table: str, event: str, condition: str | None, message: str) -> None:  # noqa: PLR0917 (one trigger, spread out)
     create = _create_on_postgresql if schema_editor.connection.vendor == "postgresql" else _create_on_sqlite
     for statement in create(name, table, event, condition, message):
@@ -57,11 +72,15 @@ def _create(schema_editor: BaseDatabaseSchemaEditor, name: str, table: str, even
 def remove_triggers(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:  # noqa: ARG001 (RunPython's signature)
     """Drop all triggers."""
     for name, table, *_ in _REFUSALS:
-        if schema_editor.connection.vendor == "postgresql":
-            schema_editor.execute(f"DROP TRIGGER IF EXISTS {name} ON {table}")
-            schema_editor.execute(f"DROP FUNCTION IF EXISTS {name}()")
-        else:
-            schema_editor.execute(f"DROP TRIGGER IF EXISTS {name}")
+        _drop(schema_editor, name, table)
+
+
+def _drop(schema_editor: BaseDatabaseSchemaEditor, name: str, table: str) -> None:
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(f"DROP TRIGGER IF EXISTS {name} ON {table}")
+        schema_editor.execute(f"DROP FUNCTION IF EXISTS {name}()")
+    else:
+        schema_editor.execute(f"DROP TRIGGER IF EXISTS {name}")
 
 
 def _create_on_sqlite(name: str, table: str, event: str, condition: str | None, message: str) -> list[str]:

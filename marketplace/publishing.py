@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
@@ -12,7 +12,10 @@ from django.utils import timezone
 
 from billing.errors import PriceInvalid
 from billing.models import Price
-from billing.prices import set_price
+from billing.money import CURRENCY
+from billing.prices import set_price, shape_of_price
+from billing.pricing import Shape
+from billing.shapes import render_shape
 from inference.artifacts import load_bundle
 from marketplace import audit
 from marketplace.changes import model_changed
@@ -53,7 +56,7 @@ def publish_version(*, model: CatalogueModel, source: Path, unit: str, unit_nano
     version.save(force_insert=True)
     # Calls that name no version follow the newest; older ones stay callable by number.
     model.versions.exclude(pk=version.pk).update(traffic_weight=0)
-    set_price(sku=version.sku, unit=unit, unit_nanos=unit_nanos)
+    set_price(sku=version.sku, unit=unit, unit_nanos=unit_nanos, meter=model.path, currency=settings.CURRENCY)
     model_changed(model)
     audit.record(model.owner, action="version.published", target=version, by=by, details={"digest": digest})
     return version
@@ -89,20 +92,52 @@ def list_model(*, owner: Organization, name: str, source: Path, public: bool, by
 
 
 @transaction.atomic
-def set_version_price(version: ModelVersion, *, unit_nanos: int, effective_from: datetime | None, by: User | str) -> Price:
+def set_version_price(
+    version: ModelVersion,
+    *,
+    unit_nanos: int | None = None,
+    shape: Shape | None = None,
+    currency: str = CURRENCY,
+    effective_from: datetime | None,
+    by: User | str,
+) -> Price:
     """Give a version a new price, from now or a later moment on; calls admitted before keep theirs.
 
+    What a month used of any of the model's versions counts together towards tiers.
+
+    Args:
+        version: Whose.
+        unit_nanos: The price of each unit, for a plain price.
+        shape: Any other price.
+        currency: The accounts that pay it; prices in other currencies stay.
+        effective_from: None for now. A price that can be dearer must come `PRICE_NOTICE_DAYS` after today.
+        by: Who sets it.
+
     Raises:
-        PriceInvalid: it is negative or absurd, lies in the past, or another takes effect at that
-            very moment. No price was changed.
+        PriceInvalid: it is negative or absurd, lies in the past or comes too soon, or another takes
+            effect at that very moment. No price was changed.
     """
     last = Price.objects.filter(sku=version.sku).order_by("-effective_from").first()
     if last is None:
         message = f"{version.sku} was never priced: publish it with a unit first."
         raise PriceInvalid(message)
-    price = set_price(sku=version.sku, unit=last.unit, unit_nanos=unit_nanos, effective_from=effective_from)
+    price = set_price(
+        sku=version.sku,
+        unit=last.unit,
+        unit_nanos=unit_nanos,
+        shape=shape,
+        meter=version.model.path,
+        effective_from=effective_from,
+        currency=currency,
+        notice=timedelta(days=settings.PRICE_NOTICE_DAYS),
+    )
     model_changed(version.model)
-    details = {"unit": price.unit, "unit_nanos": unit_nanos, "effective_from": price.effective_from.isoformat()}
+    details = {
+        "unit": price.unit,
+        "currency": currency,
+        "price": render_shape(shape_of_price(price)),
+        "effective_from": price.effective_from.isoformat(),
+    }
     audit.record(version.model.owner, action="price.set", target=version, by=by, details=details)
     return price
 

@@ -141,6 +141,11 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 # Sign-ups per address and hour, logins per minute: enough for an office, too few for a script.
 ACCOUNT_RATE_LIMITS = {"signup": "20/h/ip", "login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
 
+# What new organizations pay in: usd, eur or cny. Those that exist keep theirs.
+CURRENCY: Final = env_choice("CURRENCY", default="usd", choices=("usd", "eur", "cny"))
+# Days that a price which can be dearer is announced before it takes effect. More protects customers' budgets; less lets
+# providers follow their costs.
+PRICE_NOTICE_DAYS: Final = env_int("PRICE_NOTICE_DAYS", default=30, minimum=0, maximum=366)
 # Free credit for each verified e-mail address, in cents; 0 gives none.
 FREE_CREDIT_CENTS: Final = env_int("FREE_CREDIT_CENTS", default=500, minimum=0)
 # All free credit this site may ever give away, in cents: what a flood of sign-ups can cost.

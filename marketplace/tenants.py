@@ -27,7 +27,7 @@ def found_organization(*, name: str, owner: User | None, by: User | str, slug: s
     The slug is made from the name where none is given, with a random tail where it is taken.
     """
     slug = slug or _free_slug(name)
-    organization = Organization.objects.create(name=name, slug=slug, account=open_account(name=slug))
+    organization = Organization.objects.create(name=name, slug=slug, account=open_account(name=slug, currency=settings.CURRENCY))
     if owner:
         Membership.objects.create(organization=organization, user=owner, role=Membership.Role.OWNER)
     audit.record(organization, action="organization.founded", target=organization, by=by)

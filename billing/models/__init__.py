@@ -9,7 +9,7 @@ from billing.models.outbox import OutboxRow
 from billing.models.payments import AutoRecharge, Card, CreditReversal, Customer, Dispute, Notice, PaymentRefund, TopUp
 from billing.models.prices import Price
 from billing.models.stripe import StripeCatchUp, StripeEvent, StripeEventWork
-from billing.models.usage import UsageEvent, UsageRefund, UsageRollup
+from billing.models.usage import UsageCounter, UsageEvent, UsageRefund, UsageRollup
 
 __all__ = [
     "Account",
@@ -37,6 +37,7 @@ __all__ = [
     "StripeEvent",
     "StripeEventWork",
     "TopUp",
+    "UsageCounter",
     "UsageEvent",
     "UsageRefund",
     "UsageRollup",

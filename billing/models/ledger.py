@@ -76,6 +76,7 @@ class CreditGrant(models.Model):
         FREE = "free"
         OPERATOR = "operator"
         TOP_UP = "top_up"  # Paid for.
+        REBATE = "rebate"  # What a month at a volume price was charged too much.
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, models.PROTECT, related_name="credit_grants")

@@ -8,7 +8,7 @@ from billing.money import CURRENCY
 
 
 class Price(models.Model):
-    """The price of one unit of a SKU from a moment on, until the next takes effect.
+    """The price of a SKU's units from a moment on, until the next of its currency takes effect.
 
     A trigger refuses changes and deletion: what was promised and billed stays readable.
     """
@@ -19,11 +19,15 @@ class Price(models.Model):
         CALL = "call"
         TOKEN = "token"  # noqa: S105 (a time step of a model, not a credential)
         ROW = "row"
+        BYTE = "byte"  # Of the request's body; shown by the megabyte.
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     sku = models.CharField(max_length=120)  # Opaque here: "farebox/sentiment@3".
     unit = models.CharField(max_length=10, choices=Unit)
+    # Of each unit where the price is plain; of one with a shape, the dearest unit's: lists sort by it.
     unit_nanos = models.BigIntegerField()
+    shape = models.JSONField(null=True, blank=True)  # `shapes.render_shape`; None: plain.
+    meter = models.CharField(max_length=120, blank=True, default="")  # Counted together for tiers; empty: the SKU.
     currency = models.CharField(max_length=3, default=CURRENCY)
     effective_from = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
@@ -32,7 +36,7 @@ class Price(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["sku", "currency", "effective_from"], name="price_once_per_moment"),
             models.CheckConstraint(condition=Q(unit_nanos__gte=0), name="price_not_negative"),
-            models.CheckConstraint(condition=Q(unit__in=["call", "token", "row"]), name="price_unit_known"),
+            models.CheckConstraint(condition=Q(unit__in=["call", "token", "row", "byte"]), name="price_unit_known"),
         ]
 
     def __str__(self) -> str:

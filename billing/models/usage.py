@@ -28,6 +28,7 @@ class UsageEvent(models.Model):
     budgets = models.CharField(max_length=120, blank=True)
     process = models.ForeignKey(GatewayProcess, models.PROTECT, related_name="+", db_index=False)
     seq = models.BigIntegerField()  # Ascending within the process.
+    cached = models.BooleanField(default=False)  # Answered from the cache, at that price where the price has one.
     replayable = models.BooleanField()  # The reply is stored: the caller can fetch it again.
     occurred_at = models.DateTimeField()
 
@@ -47,6 +48,29 @@ class UsageEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.units} x {self.sku}"
+
+
+class UsageCounter(models.Model):
+    """What an account used of a meter in one month, or ever: where its next unit falls in a price's tiers.
+
+    Counted by calls at prices with tiers alone, and never down: a call that is refunded keeps its
+    place, so that every later charge stays what it was.
+    """
+
+    account = models.ForeignKey(Account, models.PROTECT, related_name="+", db_index=False)
+    meter = models.CharField(max_length=120)
+    unit = models.CharField(max_length=10)
+    starts_at = models.DateTimeField()  # The month's first moment; 1970 for all time, which trials count by.
+    units = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "meter", "unit", "starts_at"], name="counter_once_per_month"),
+            models.CheckConstraint(condition=Q(units__gte=0), name="counter_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.meter} {self.starts_at:%Y-%m}: {self.units} {self.unit}s"
 
 
 class UsageRollup(models.Model):

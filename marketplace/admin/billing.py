@@ -25,9 +25,10 @@ from billing.models import (
 )
 from billing.money import to_decimal_string
 from billing.periods import EPOCH
+from billing.prices import terms_of
 from marketplace.admin.deeds import ReasonForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin, LongFactAdmin, ModeFilter, NamedColumns, show_age, show_money
-from marketplace.amounts import unit_price
+from marketplace.amounts import price_words
 from marketplace.credits import refund_call
 
 
@@ -134,7 +135,7 @@ class PriceAdmin(NamedColumns, FactAdmin):
     @display(description="Price", ordering="unit_nanos")
     def advertised(self, price: Price) -> str:
         """The price as customers read it."""
-        return unit_price(price.unit_nanos, price.unit)
+        return price_words(terms_of(price))
 
     @display(description="Price of one", ordering="unit_nanos")
     def each(self, price: Price) -> str:

@@ -3,19 +3,21 @@
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from billing.errors import AmountMalformed
-from billing.money import Nanos, parse_amount
-from billing.prices import price_history
+from billing.models import Price
+from billing.money import CURRENCIES
+from billing.prices import price_history, prices_by_currency, shape_of_price
 from marketplace.admin.deeds import ConfirmForm, ReasonForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin
-from marketplace.amounts import unit_price
+from marketplace.amounts import price_words
 from marketplace.models import CatalogueModel, ModelVersion
+from marketplace.price_forms import PriceForm, fields_of
 from marketplace.publishing import retire_version, set_traffic_weight, set_version_price, set_visibility
 
 
@@ -25,21 +27,23 @@ class WeightForm(forms.Form):
     weight = forms.IntegerField(min_value=0, max_value=1_000_000, widget=UnfoldAdminIntegerFieldWidget())
 
 
-class PriceForm(forms.Form):
-    """A new price of one unit."""
+class OperatorPriceForm(PriceForm):
+    """A price in one currency, from a moment on."""
 
-    unit_price = forms.CharField(max_length=20, widget=UnfoldAdminDecimalFieldWidget(), help_text="US dollars per unit, such as 0.0000002.")
+    currency = forms.ChoiceField(choices=[(name, name.upper()) for name in CURRENCIES], widget=UnfoldAdminSelectWidget())
     effective_from = forms.DateTimeField(
         required=False, widget=UnfoldAdminTextInputWidget(), help_text="UTC, such as 2027-01-01 00:00; empty means now."
     )
 
-    def clean_unit_price(self) -> Nanos:
-        """Return the price in nanos."""
-        try:
-            return parse_amount(self.cleaned_data["unit_price"])
-        except AmountMalformed:
-            message = "Send a plain decimal of at most nine decimals."
-            raise forms.ValidationError(message) from None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            if name == "scheme":
+                field.widget = UnfoldAdminSelectWidget(choices=self.fields["scheme"].choices)  # type: ignore[attr-defined]  # It is a ChoiceField.
+            elif name == "tiers":
+                field.widget = UnfoldAdminTextareaWidget()
+            elif name != "currency":
+                field.widget = UnfoldAdminTextInputWidget()
 
 
 class VersionInline(TabularInline):
@@ -118,13 +122,14 @@ class ModelVersionAdmin(FactAdmin):
     @display(description="Price")
     def price(self, version: ModelVersion) -> str:
         """The newest price."""
-        history = price_history(version.sku)
-        return unit_price(history[-1][1].unit_nanos, history[-1][1].unit) if history else "none"
+        history = price_history(version.sku, currency=settings.CURRENCY)
+        return price_words(history[-1][1]) if history else "none"
 
     @display(description="Prices")
     def prices(self, version: ModelVersion) -> str:
         """All prices, past and to come."""
-        shown = [f"{unit_price(terms.unit_nanos, terms.unit)} from {at:%Y-%m-%d %H:%M} UTC" for at, terms in price_history(version.sku)]
+        every = [one for prices in prices_by_currency(version.sku).values() for one in prices]
+        shown = [f"{price_words(terms)} from {at:%Y-%m-%d %H:%M} UTC" for at, terms in every]
         return "; ".join(shown) or "none"
 
     @action(description="Set traffic weight", url_path="weight", permissions=["deed"], icon="balance")
@@ -145,12 +150,22 @@ class ModelVersionAdmin(FactAdmin):
         version: ModelVersion = find_target(self, request, object_id)
 
         def do(fields: Any) -> None:
-            set_version_price(version, unit_nanos=fields["unit_price"], effective_from=fields["effective_from"], by=operator_of(request))
+            set_version_price(
+                version,
+                shape=fields["shape"],
+                currency=fields["currency"],
+                effective_from=fields["effective_from"],
+                by=operator_of(request),
+            )
 
-        warning = "Prices are only added: calls admitted before it takes effect keep theirs."
-        return run_deed(
-            self, request, title=f"Set price of {version}", warning=warning, form=bind(PriceForm, request), do=do, target=version
+        warning = (
+            f"Prices are only added: calls admitted before it takes effect keep theirs. One that can be dearer than the price "
+            f"before it must be announced {settings.PRICE_NOTICE_DAYS} days ahead."
         )
+        newest = Price.objects.filter(sku=version.sku, currency=settings.CURRENCY).order_by("-effective_from").first()
+        initial = {"currency": settings.CURRENCY, **(fields_of(shape_of_price(newest)) if newest else {})}
+        form = bind(OperatorPriceForm, request, initial=initial)
+        return run_deed(self, request, title=f"Set price of {version}", warning=warning, form=form, do=do, target=version)
 
     @action(description="Retire", url_path="retire", permissions=["deed"], icon="inventory_2")
     def retire(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -11,29 +11,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.models import Price
-from billing.money import CURRENCY
 from inference.signature import TensorSpec
 from marketplace.api.authentication import key_of, tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_query
-from marketplace.api.fields import Amount, Constant, Moment, PublicId, View
+from marketplace.api.fields import Constant, Moment, PublicId, View
 from marketplace.api.gateway_schema import model_document
 from marketplace.api.lists import list_of, page_form, read_page, render_list
+from marketplace.api.prices import PriceView
 from marketplace.errors import ModelNotFound
 from marketplace.interfaces import Interface, find_interface, has_files
 from marketplace.latency import Latency, latency_of_model
 from marketplace.models import CatalogueModel, ModelVersion
 
 TAG = "Models"
-
-
-class PriceView(View):
-    """What a unit costs from a moment on."""
-
-    unit = serializers.ChoiceField(choices=["call", "token", "row"])
-    unit_price = Amount(source="unit_nanos")
-    currency = serializers.CharField()
-    effective_from = Moment()
 
 
 class VersionView(View):
@@ -129,11 +120,11 @@ def _find(request: Request, owner: str, name: str) -> CatalogueModel:
     return model
 
 
-def _show_all(models: Sequence[CatalogueModel]) -> list[dict[str, Any]]:
-    """Return models as they are shown, their prices read by one query for all."""
+def _show_all(models: Sequence[CatalogueModel], *, currency: str) -> list[dict[str, Any]]:
+    """Return models as they are shown, their prices, of one currency, read by one query for all."""
     skus = [_sku(version, model) for model in models for version in _versions(model)]
     prices: dict[str, list[Price]] = {}
-    for price in Price.objects.filter(sku__in=skus, currency=CURRENCY).order_by("effective_from"):
+    for price in Price.objects.filter(sku__in=skus, currency=currency).order_by("effective_from"):
         prices.setdefault(price.sku, []).append(price)
     return [_show(model, prices) for model in models]
 
@@ -200,7 +191,9 @@ class Models(Endpoint):
         if task := query.get("task"):
             rows = rows.filter(task=task)
         page = read_page(rows, query, by="created_at")
-        return Response(render_list(page, request, ModelView(_show_all(page.rows), many=True).data))
+        return Response(
+            render_list(page, request, ModelView(_show_all(page.rows, currency=tenant_of(request).account.currency), many=True).data)
+        )
 
 
 class Model(Endpoint):
@@ -212,7 +205,7 @@ class Model(Endpoint):
     def get(self, request: Request, owner: str, name: str) -> Response:
         """Show a model's card, input schema, prices, versions, and measured latency."""
         model = _find(request, owner, name)
-        [shown] = _show_all([model])
+        [shown] = _show_all([model], currency=tenant_of(request).account.currency)
         interface = _open_interface(model, shown)
         fields = {
             **shown,
@@ -257,7 +250,7 @@ class ModelOpenApi(Endpoint):
     def get(self, request: Request, owner: str, name: str) -> Response:
         """Show OpenAPI 3.1 of this model's predict and estimate, with its own input schema."""
         model = _find(request, owner, name)
-        [shown] = _show_all([model])
+        [shown] = _show_all([model], currency=tenant_of(request).account.currency)
         interface = _open_interface(model, shown)
         if interface is None:
             raise ModelNotFound

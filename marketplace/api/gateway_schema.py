@@ -28,7 +28,7 @@ _USAGE: Final[Mapping[str, Any]] = {
     "type": "object",
     "required": ["unit", "units", "cost", "currency", "livemode"],
     "properties": {
-        "unit": {"type": "string", "enum": ["call", "token", "row"]},
+        "unit": {"type": "string", "enum": ["call", "token", "row", "byte"]},
         "units": {"type": "integer", "minimum": 1},
         "cost": {"type": "string", "description": "Exact, in currency units."},
         "currency": {"type": "string"},

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from billing import models
 from billing.invoicing import Bill, BillLine, upcoming_invoice
+from billing.models import Price
 from marketplace.api.authentication import tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_query
@@ -24,7 +25,7 @@ class LineView(View):
     """One version at one price. charge = amount + remainder, exactly."""
 
     sku = serializers.CharField(help_text="owner/model@version")
-    unit = serializers.ChoiceField(choices=["call", "token", "row"])
+    unit = serializers.ChoiceField(choices=Price.Unit.values)
     calls = serializers.IntegerField(source="events")
     units = serializers.IntegerField()
     charge = Amount(source="charge_nanos", help_text="The sum of the calls' costs, less refunds.")

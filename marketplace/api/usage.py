@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from billing import usage
 from billing.ids import public_id
+from billing.models import Price
 from billing.money import to_decimal_string
 from billing.periods import month_of
 from marketplace.api.authentication import key_of, tenant_of
@@ -45,7 +46,7 @@ class UsageSumView(View):
     """The usage of one group, less what was refunded."""
 
     group = serializers.CharField(help_text="owner/model, a key's id, or the first moment of the day or hour.")
-    unit = serializers.ChoiceField(choices=["call", "token", "row"], help_text="Groups are split by it: calls and tokens do not add up.")
+    unit = serializers.ChoiceField(choices=Price.Unit.values, help_text="Groups are split by it: calls and tokens do not add up.")
     calls = serializers.IntegerField()
     units = serializers.IntegerField()
     cost = Amount()

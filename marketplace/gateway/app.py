@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from billing.metering import Meter
 from billing.money import Nanos
-from billing.pricing import highest_charge
+from billing.pricing import Terms
 from inference.engine import Engine
 from marketplace.errors import BodyTooSlow, NotFound
 from marketplace.gateway.callers import Caller
@@ -140,7 +140,7 @@ class Gateway:
         body = await self._read_body(exchange, version)
         if exchange.has_waited():  # For its body: the key may be revoked, or its cap be lower.
             caller = await self._authenticate(exchange)
-        terms = exchange.terms = version.terms_now()  # Frozen here, whatever is set while it runs.
+        terms = exchange.terms = version.terms_now(caller.currency)  # Frozen here, whatever is set while it runs.
         run = self._accepter.accept if is_for_later(exchange) else self.run
         reply = await self._claims.run_once(
             caller, request, body, lambda claim: run(Admitted(wire, exchange, caller, version, terms, claim), body)
@@ -157,7 +157,7 @@ class Gateway:
             call = wire.parse(exchange.request, body, version, terms, limits=self._settings)
         exchange.units = call.units
         options = read_options(exchange.request, self._settings, timeout_us=call.timeout_us)
-        highest = highest_charge(terms, call.units) if caller.livemode else Nanos(0)
+        highest = await self._highest_charge(exchange, caller, terms, call.units)
         options.check_cost(highest)
         hold = await self._meter.hold(caller.budgets, highest)
         try:
@@ -173,12 +173,18 @@ class Gateway:
     async def _estimate(self, exchange: Exchange, route: Route, caller: Caller) -> Reply:
         """Tell a body's units and highest cost. Nothing is run, held or charged."""
         version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
-        terms = exchange.terms = version.terms_now()
+        terms = exchange.terms = version.terms_now(caller.currency)
         body = await self._read_body(exchange, version)
         call = await asyncio.to_thread(NATIVE.parse, exchange.request, body, version, terms, limits=self._settings)
-        highest = highest_charge(terms, call.units) if caller.livemode else Nanos(0)
+        highest = await self._highest_charge(exchange, caller, terms, call.units)
         usage = usage_fields(terms, units=call.units, charge_nanos=highest, livemode=caller.livemode)
         return answer(render_estimate(version=version, usage=usage), [])
+
+    async def _highest_charge(self, exchange: Exchange, caller: Caller, terms: Terms, units: int) -> Nanos:
+        """Return the most that the call can cost, as far as its month is known to be."""
+        if not caller.livemode:
+            return Nanos(0)
+        return await self._meter.highest_charge(caller.account_id, terms, units, moment=exchange.occurred_at)
 
     async def _authenticate(self, exchange: Exchange) -> Caller:
         """Return who calls, as of now, if they may call models at all."""

@@ -50,7 +50,7 @@ class _Kept:
     """An answer to be kept with its charge."""
 
     prediction_id: UUID
-    reply: Reply
+    finish: Callable[[], Reply]
 
 
 class KeepResults:
@@ -63,8 +63,8 @@ class KeepResults:
         """
         results: dict[UUID, AlreadyEnded | None] = {}
         for item in sorted(items, key=lambda item: item.prediction_id):
-            usage = orjson.loads(item.reply.body)["usage"]
-            kept = predictions.keep_result(item.prediction_id, body=item.reply.body, usage=usage)
+            body = item.finish().body
+            kept = predictions.keep_result(item.prediction_id, body=body, usage=orjson.loads(body)["usage"])
             results[item.prediction_id] = None if kept else AlreadyEnded(status="ended")
         return [results[item.prediction_id] for item in items]
 
@@ -78,16 +78,17 @@ class ResultClaim:
 
     prediction_id: UUID
 
-    def completed(self, reply: Reply) -> tuple[KeepResults, _Kept]:
+    def completed(self, finish: Callable[[], Reply]) -> tuple[KeepResults, _Kept]:
         """Return the write that keeps the reply.
 
         Raises:
             OutputTooLarge: nothing is charged for what cannot be kept.
         """
-        if len(reply.body) > _MAX_OUTPUT_BYTES:
-            message = f"The answer has {len(reply.body)} bytes; {_MAX_OUTPUT_BYTES} are kept."
+        size = len(finish().body)  # Its bill is not in it yet: some 1,500 bytes.
+        if size > _MAX_OUTPUT_BYTES:
+            message = f"The answer has {size} bytes; {_MAX_OUTPUT_BYTES} are kept."
             raise OutputTooLarge(message)
-        return KEEP, _Kept(self.prediction_id, reply)
+        return KEEP, _Kept(self.prediction_id, finish)
 
 
 class Background:
@@ -189,7 +190,7 @@ class Background:
         exchange = Exchange(_inner_request(prediction_id))
         exchange.route = Route(action=row["route"], model_path=row["model"], number=row["number"])
         exchange.caller, exchange.version = caller, version
-        exchange.terms = terms = version.terms_at(datetime.fromisoformat(row["accepted_at"]))
+        exchange.terms = terms = version.terms_at(datetime.fromisoformat(row["accepted_at"]), caller.currency)
         exchange.end_stage(b"auth")
         reply = await self._run(Admitted(NATIVE, exchange, caller, version, terms, ResultClaim(prediction_id)), row["body"].encode())
         self._telemetry.ended(exchange, reply)

@@ -32,6 +32,7 @@ class Caller:
     organization_id: UUID
     tenant: str  # The organization's id as text: unlike a UUID's, its hash is computed once.
     account_id: UUID
+    currency: str  # The account's: what it pays in.
     livemode: bool
     kind: str
     scopes: frozenset[str]
@@ -102,7 +103,7 @@ class Caller:
 
 def load_caller(digest: str) -> Caller | None:
     """Read a key from the database; None where there is none. Blocks on I/O."""
-    key = ApiKey.objects.select_related("organization").filter(digest=digest).first()
+    key = ApiKey.objects.select_related("organization__account").filter(digest=digest).first()
     return caller_of(key) if key else None
 
 
@@ -118,6 +119,7 @@ def caller_of(key: ApiKey) -> Caller:
         organization_id=organization.pk,
         tenant=organization.pk.hex,
         account_id=account_id,
+        currency=organization.account.currency,
         livemode=key.livemode,
         kind=key.kind,
         scopes=frozenset(key.scopes),

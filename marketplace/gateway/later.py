@@ -12,7 +12,6 @@ import orjson
 from billing.ids import public_id
 from billing.metering import Meter
 from billing.money import Nanos
-from billing.pricing import highest_charge
 from marketplace import predictions
 from marketplace.errors import RequestMalformed, StorageQuotaExceeded
 from marketplace.gateway.exchange import Exchange
@@ -51,7 +50,7 @@ class KeepPredictions:
         except StorageQuotaExceeded as refusal:
             return refusal
         if item.claim:
-            kind, completion = item.claim.completed(item.reply)
+            kind, completion = item.claim.completed(lambda: item.reply)
             kind.write([completion])
         return None
 
@@ -83,7 +82,9 @@ class Accepter:
         call = await asyncio.to_thread(wire.parse, exchange.request, body, version, terms, limits=self._settings)
         exchange.units = call.units
         options = read_options(exchange.request, self._settings, timeout_us=call.timeout_us)
-        highest = highest_charge(terms, call.units) if caller.livemode else Nanos(0)
+        highest = Nanos(0)
+        if caller.livemode:
+            highest = await self._meter.highest_charge(caller.account_id, terms, call.units, moment=exchange.occurred_at)
         options.check_cost(highest)
         endpoint_id: UUID | None = None
         if endpoint_text is not None:

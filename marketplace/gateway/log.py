@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -12,10 +12,12 @@ from django.db import connection
 from django.utils import timezone
 
 from billing.metering import Meter
+from billing.settling import Bill
 from billing.sql import insert_rows, time_value, uuid_value
 from inference.engine import Inferred
 from marketplace.changes import organization_changed
 from marketplace.gateway.exchange import Exchange
+from marketplace.gateway.replies import Reply
 from marketplace.models import ApiKey, Organization
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class RequestRecord(NamedTuple):
     code: str
     unit: str
     units: int
-    charge_nanos: int
+    bill: Bill | None  # Filled in by the commit that this is written in; None: nothing was charged.
     batch_rows: int
     auth_us: int
     limit_us: int
@@ -56,12 +58,14 @@ class RequestRecord(NamedTuple):
     infer_us: int
     total_us: int
     occurred_at: datetime
-    reply: str
+    finish: Callable[[], Reply] | None  # Of an organization's first call, whose reply is kept.
     is_first: bool
 
 
 class WriteRequests:
-    """Inserts request log lines, and marks an organization's first call."""
+    """Inserts request log lines, and marks an organization's first call. After the settlement (30), whose charges they tell."""
+
+    order: Final = 50
 
     def write(self, items: Sequence[RequestRecord]) -> list[Any]:
         """Write inside the committer's transaction."""
@@ -105,7 +109,7 @@ def _row(item: RequestRecord) -> tuple[Any, ...]:
         item.code,
         item.unit,
         item.units,
-        item.charge_nanos,
+        item.bill.charge_nanos if item.bill else 0,
         item.batch_rows,
         item.auth_us,
         item.limit_us,
@@ -113,8 +117,13 @@ def _row(item: RequestRecord) -> tuple[Any, ...]:
         item.infer_us,
         item.total_us,
         time_value(item.occurred_at),
-        item.reply,
+        _first_reply(item.finish()) if item.finish else "",
     )
+
+
+def _first_reply(reply: Reply) -> str:
+    """Return the text of a reply as the "first call" page shows it, cut to its room."""
+    return reply.body[: reply.text_bytes][: _MAX_REPLY * 4].decode("utf-8", "ignore")[:_MAX_REPLY]
 
 
 class RequestRecorder:
@@ -128,7 +137,9 @@ class RequestRecorder:
         self._refusals: Counter[str] = Counter()  # Of this minute, by key.
         self._used: dict[UUID, datetime] = {}
 
-    def answered(self, exchange: Exchange, *, charge_nanos: int, inferred: Inferred, body: bytes) -> tuple[WriteRequests, RequestRecord]:
+    def answered(
+        self, exchange: Exchange, *, bill: Bill, inferred: Inferred, finish: Callable[[], Reply]
+    ) -> tuple[WriteRequests, RequestRecord]:
         """Return the write that logs an answered call; it goes into the settling commit."""
         caller = exchange.caller
         assert caller is not None
@@ -137,12 +148,12 @@ class RequestRecorder:
         record = self._record(
             exchange,
             status=200,
-            charge_nanos=charge_nanos,
+            bill=bill,
             batch_rows=inferred.batch_rows,
             stages=exchange.stages,
             queue_us=inferred.queue_us,
             infer_us=inferred.infer_us,
-            reply=body[: _MAX_REPLY * 4].decode("utf-8", "ignore")[:_MAX_REPLY] if is_first else "",
+            finish=finish if is_first else None,
             is_first=is_first,
         )
         return REQUESTS, record
@@ -176,12 +187,12 @@ class RequestRecorder:
         *,
         status: int,
         code: str = "",
-        charge_nanos: int = 0,
+        bill: Bill | None = None,
         batch_rows: int = 0,
         stages: Sequence[tuple[bytes, float]] = _NO_STAGES,
         queue_us: int = 0,
         infer_us: int = 0,
-        reply: str = "",
+        finish: Callable[[], Reply] | None = None,
         is_first: bool = False,
     ) -> RequestRecord:
         caller = exchange.caller
@@ -197,7 +208,7 @@ class RequestRecorder:
             code=code,
             unit=exchange.terms.unit if exchange.terms else "",
             units=exchange.units,
-            charge_nanos=charge_nanos,
+            bill=bill,
             batch_rows=batch_rows,
             auth_us=int(stages[0][1] * 1e6),
             limit_us=int(stages[1][1] * 1e6),
@@ -205,7 +216,7 @@ class RequestRecorder:
             infer_us=infer_us,
             total_us=exchange.elapsed_us(),
             occurred_at=exchange.occurred_at,
-            reply=reply,
+            finish=finish,
             is_first=is_first,
         )
 

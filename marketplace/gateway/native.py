@@ -50,15 +50,20 @@ class NativeWire:
         allow = version.allow_nonfinite
         return engine.infer_tensors(version.bundle, call.tensors, tenant=tenant, deadline=deadline, allow_nonfinite=allow)
 
-    def render(self, call: Call, inferred: Inferred, *, request: Request, version: ServedVersion, usage: Mapping[str, object]) -> Reply:
-        """Return the reply with its `prediction` and `usage`."""
+    def render(self, call: Call, inferred: Inferred, *, request: Request, version: ServedVersion) -> Reply:
+        """Return the reply with its `prediction`."""
         pipeline = version.bundle.pipeline
         prediction: object
         if pipeline is not None and call.prepared is not None:
             prediction = pipeline.render(call.prepared, inferred.outputs, call.parameters)
         else:
             prediction = render_tensors(inferred.outputs, version.bundle.signature)
-        return answer(render(request_id=request.public_id, version=version, prediction=prediction, usage=usage), [])
+        return answer(render(request_id=request.public_id, version=version, prediction=prediction), [])
+
+    def bill(self, draft: Reply, usage: Mapping[str, object]) -> Reply:
+        """Return the reply with its `usage`, put behind the prediction without rendering that again."""
+        body = b'%b,"usage":%b}' % (draft.body[:-1], orjson.dumps(usage))
+        return Reply(status=draft.status, headers=list(draft.headers), body=body)
 
     def finish(self, reply: Reply, request: Request) -> Reply:  # noqa: ARG002 (native replies are small and sent as they are)
         """Return the reply as it is."""
@@ -137,16 +142,14 @@ def render(
     request_id: str,
     version: ServedVersion,
     prediction: object,
-    usage: Mapping[str, object],
 ) -> bytes:
-    """Return the body of an answered call."""
+    """Return the body of an answered call, all but its usage."""
     return orjson.dumps(
         {
             "id": request_id,
             "model": version.model_path,
             "version": version.number,
             "prediction": prediction,
-            "usage": usage,
         },
         option=orjson.OPT_SERIALIZE_NUMPY,
     )

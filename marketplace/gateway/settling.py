@@ -1,18 +1,20 @@
 """The last steps of an answered call: make it durable with its bill, then render the reply."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from billing.groups import Write
 from billing.leases import Hold
 from billing.metering import Meter, Receipt, Usage
-from billing.money import Nanos, to_decimal_string
+from billing.money import to_decimal_string
 from billing.pricing import Terms
+from billing.settling import Bill
 from inference.engine import Inferred
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
 from marketplace.gateway.log import RequestRecorder
 from marketplace.gateway.native import usage_fields
-from marketplace.gateway.replies import Headers, Reply, server_timing
+from marketplace.gateway.replies import Reply, server_timing
 from marketplace.gateway.versions import ServedVersion
 from marketplace.gateway.wire import Call, Wire
 
@@ -20,8 +22,8 @@ from marketplace.gateway.wire import Call, Wire
 class ReplyKeeper(Protocol):
     """Keeps a reply in the commit that settles its call, so that it can be asked for again."""
 
-    def completed(self, reply: Reply) -> Write:
-        """Return the write that keeps it."""
+    def completed(self, finish: Callable[[], Reply]) -> Write:
+        """Return the write that keeps it. It calls `finish` when it is written, after the settlement: only then the bill is known."""
 
 
 class Admitted(NamedTuple):
@@ -54,7 +56,7 @@ async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, record
     """
     wire, exchange, caller, version, terms, claim = admitted
     call, inferred, hold = answered
-    request = exchange.request
+    request, bill = exchange.request, Bill()
     usage = Usage(
         event_id=request.id,
         account_id=caller.account_id,
@@ -66,31 +68,36 @@ async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, record
         source=caller.key_text,
         occurred_at=exchange.occurred_at,
         replayable=claim is not None,
+        bill=bill,
     )
-    charge = usage.charge_nanos()
-    used = usage_fields(terms, units=call.units, charge_nanos=charge, livemode=caller.livemode)
-    reply = wire.render(call, inferred, request=request, version=version, usage=used)
-    reply.headers += _usage_headers(admitted, inferred, charge)
-    together: list[tuple[Any, Any]] = [
-        recorder.answered(exchange, charge_nanos=charge, inferred=inferred, body=reply.body[: reply.text_bytes])
-    ]
+    draft = wire.render(call, inferred, request=request, version=version)
+
+    def finish() -> Reply:
+        """Return the reply with its bill. Also called by the commit, for what is kept of it there."""
+        return _billed(admitted, inferred, draft, bill)
+
+    together: list[tuple[Any, Any]] = [recorder.answered(exchange, bill=bill, inferred=inferred, finish=finish)]
     if claim:
-        together.append(claim.completed(reply))
+        together.append(claim.completed(finish))
     receipt: Receipt = await meter.settle(hold, usage, together=together)
+    reply = finish()
     exchange.end_stage(b"settle")
     reply.headers.append(server_timing(exchange.stages))
     reply.seq, exchange.charge_nanos = receipt.seq, receipt.charge_nanos
     return reply
 
 
-def _usage_headers(admitted: Admitted, inferred: Inferred, charge: Nanos) -> Headers:
-    """Return what the reply says of its bill: the part that a repeated request gets again."""
-    version, terms = admitted.version, admitted.terms
-    return [
-        (b"farebox-units", b"%d" % admitted.exchange.units),
-        (b"farebox-cost", to_decimal_string(charge).encode()),
+def _billed(admitted: Admitted, inferred: Inferred, draft: Reply, bill: Bill) -> Reply:
+    """Return a copy of the draft that says what the call came to: the part that a repeated request gets again."""
+    units, version, terms = admitted.exchange.units, admitted.version, admitted.terms
+    usage = usage_fields(terms, units=units, charge_nanos=bill.charge_nanos, livemode=admitted.caller.livemode)
+    reply = admitted.wire.bill(draft, usage)
+    reply.headers += [
+        (b"farebox-units", b"%d" % units),
+        (b"farebox-cost", to_decimal_string(bill.charge_nanos).encode()),
         (b"farebox-currency", terms.currency.encode()),
         (b"farebox-model-version", b"%d" % version.number),
         (b"farebox-model-digest", version.bundle.digest.encode()),
         (b"farebox-provider", inferred.provider.encode()),
     ]
+    return reply

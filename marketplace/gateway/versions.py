@@ -1,7 +1,7 @@
 """What is called: a model's live versions with their bundles and prices, as kept in memory."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from billing.prices import price_history
+from billing.prices import prices_by_currency
 from billing.pricing import Terms
 from inference.artifacts import Bundle, load_bundle
 from marketplace.errors import ModelNotFound, PriceMissing
@@ -30,25 +30,26 @@ class ServedVersion:
     weight: int
     max_body_bytes: int  # Of a call's body.
     allow_nonfinite: bool  # Whether callers may send NaN and the infinities.
-    prices: Sequence[tuple[datetime, Terms]]  # Ascending by the time each takes effect.
+    prices: Mapping[str, Sequence[tuple[datetime, Terms]]]  # By currency; ascending by the time each takes effect.
 
-    def terms_now(self) -> Terms:
-        """Return the price that holds at this moment; a call keeps it to its end.
+    def terms_now(self, currency: str) -> Terms:
+        """Return the price that holds at this moment in a currency; a call keeps it to its end.
 
         Raises:
             PriceMissing: none has taken effect yet.
         """
-        if len(self.prices) == 1 and self.prices[0][0] <= _STARTED:  # The usual case, without a clock.
-            return self.prices[0][1]
-        return self.terms_at(timezone.now())
+        prices = self.prices.get(currency, ())
+        if len(prices) == 1 and prices[0][0] <= _STARTED:  # The usual case, without a clock.
+            return prices[0][1]
+        return self.terms_at(timezone.now(), currency)
 
-    def terms_at(self, moment: datetime) -> Terms:
+    def terms_at(self, moment: datetime, currency: str) -> Terms:
         """Return the price that held at a moment: a call made later keeps the price it was accepted at.
 
         Raises:
             PriceMissing: none had taken effect.
         """
-        for effective_from, terms in reversed(self.prices):
+        for effective_from, terms in reversed(self.prices.get(currency, ())):
             if effective_from <= moment:
                 return terms
         raise PriceMissing
@@ -139,7 +140,7 @@ def _load_version(version: ModelVersion, path: str) -> ServedVersion:
         weight=version.traffic_weight,
         max_body_bytes=version.max_body_bytes or (settings.MAX_BODY_BYTES if bundle.pipeline else settings.MAX_TENSOR_BODY_BYTES),
         allow_nonfinite=version.allow_nonfinite,
-        prices=price_history(sku),
+        prices=prices_by_currency(sku),
     )
 
 

@@ -48,11 +48,17 @@ class Wire(Protocol[C]):
     def infer(self, engine: Engine, call: C, version: ServedVersion, *, tenant: str, deadline: float) -> Awaitable[Inferred]:
         """Run the call; raises what `Engine.infer` raises."""
 
-    def render(self, call: C, inferred: Inferred, *, request: Request, version: ServedVersion, usage: Mapping[str, object]) -> Reply:
-        """Return the reply of an answered call, still without the headers of its bill.
+    def render(self, call: C, inferred: Inferred, *, request: Request, version: ServedVersion) -> Reply:
+        """Return the reply of an answered call, still without its bill: what it costs is known when it is charged.
 
         Raises:
             ModelFailed: what the model answered is no answer. Nothing is charged.
+        """
+
+    def bill(self, draft: Reply, usage: Mapping[str, object]) -> Reply:
+        """Return a new reply that says the usage as this format says it; the headers of every bill are added to it.
+
+        Called once the charge is known, and again each time that the commit is tried: it may change nothing of the draft.
         """
 
     def finish(self, reply: Reply, request: Request) -> Reply:

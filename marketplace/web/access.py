@@ -10,6 +10,8 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
+from billing.money import CURRENCY
+from marketplace.amounts import use_currency
 from marketplace.models import Organization, User
 
 P = ParamSpec("P")
@@ -32,6 +34,8 @@ def find_organization(request: HttpRequest) -> Organization | None:
         joined = joined_organizations(request)
         chosen = next((one for one in joined if one.slug == request.session.get(_SESSION)), None)
         setattr(request, _CACHE, chosen or (joined[0] if joined else None))
+        found = cast("Organization | None", getattr(request, _CACHE))
+        use_currency(found.account.currency if found else CURRENCY)
     return cast("Organization | None", getattr(request, _CACHE))
 
 

@@ -26,7 +26,7 @@ class Line:
 
     sku: str
     unit: str
-    unit_nanos: int
+    price: Price
     events: int
     units: int
     charge_nanos: int
@@ -41,6 +41,7 @@ class Sheet:
     is_open: bool
     starts_at: datetime
     ends_at: datetime
+    currency: str
     lines: Sequence[Line]
     charge_nanos: int
     carried_in_nanos: int
@@ -109,7 +110,7 @@ def get_sheet(request: MemberRequest, number: str) -> Sheet:
 def _open_sheet(bill: Bill) -> Sheet:
     prices = Price.objects.in_bulk([line.price_id for line in bill.lines])
     lines = [
-        Line(line.sku, line.unit, prices[line.price_id].unit_nanos, line.events, line.units, line.charge_nanos, line.amount_cents)
+        Line(line.sku, line.unit, prices[line.price_id], line.events, line.units, line.charge_nanos, line.amount_cents)
         for line in bill.lines
     ]
     return _sheet(bill, lines, number=CURRENT, is_open=True)
@@ -117,7 +118,7 @@ def _open_sheet(bill: Bill) -> Sheet:
 
 def _closed_sheet(invoice: Invoice) -> Sheet:
     lines = [
-        Line(line.sku, line.unit, line.price.unit_nanos, line.events, line.units, line.charge_nanos, line.amount_cents)
+        Line(line.sku, line.unit, line.price, line.events, line.units, line.charge_nanos, line.amount_cents)
         for line in invoice.lines.select_related("price").order_by("sku", "price__effective_from")
     ]
     return _sheet(invoice, lines, number=invoice.number, is_open=False)
@@ -129,6 +130,7 @@ def _sheet(source: Bill | Invoice, lines: Sequence[Line], *, number: str, is_ope
         is_open=is_open,
         starts_at=source.starts_at,
         ends_at=source.ends_at,
+        currency=source.currency,
         lines=lines,
         charge_nanos=sum(line.charge_nanos for line in lines),
         carried_in_nanos=source.carried_in_nanos,

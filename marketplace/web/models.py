@@ -45,18 +45,22 @@ def listed_models(organization: Organization | None) -> list[Entry]:
         live = [version for version in model.versions.all() if version.state == ModelVersion.State.LIVE]
         if live:
             newest.append((model, max(live, key=lambda version: version.number)))
-    prices = _current_prices(f"{model.path}@{version.number}" for model, version in newest)
+    prices = _current_prices((f"{model.path}@{version.number}" for model, version in newest), _currency_of(organization))
     return [Entry(model, version, prices.get(f"{model.path}@{version.number}")) for model, version in newest]
 
 
-def _current_prices(skus: Iterable[str]) -> dict[str, Price]:
-    rows = Price.objects.filter(sku__in=list(skus), effective_from__lte=timezone.now()).order_by("effective_from")
+def _current_prices(skus: Iterable[str], currency: str) -> dict[str, Price]:
+    rows = Price.objects.filter(sku__in=list(skus), currency=currency, effective_from__lte=timezone.now()).order_by("effective_from")
     return {price.sku: price for price in rows}  # The latest of each SKU comes last, and stays.
 
 
 def find_price(sku: str) -> Price | None:
-    """Return the price that holds for a SKU now, or None."""
-    return _current_prices([sku]).get(sku)
+    """Return the price that holds for a SKU now in the site's own currency, or None."""
+    return _current_prices([sku], settings.CURRENCY).get(sku)
+
+
+def _currency_of(organization: Organization | None) -> str:
+    return organization.account.currency if organization else settings.CURRENCY
 
 
 def get_visible_model(request: HttpRequest, *, owner: str, name: str) -> CatalogueModel:
@@ -87,8 +91,9 @@ def show_model(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     model = get_visible_model(request, owner=owner, name=name)
     versions = list(model.versions.exclude(state=ModelVersion.State.DRAFT))
     live = next((version for version in versions if version.state == ModelVersion.State.LIVE), None)
-    prices = _current_prices(f"{model.path}@{version.number}" for version in versions)
-    is_member = find_organization(request) is not None
+    organization = find_organization(request)
+    prices = _current_prices((f"{model.path}@{version.number}" for version in versions), _currency_of(organization))
+    is_member = organization is not None
     interface = find_interface(live) if live else None
     takes_text = interface is None or interface.pipeline is not None
     example = None if takes_text or interface is None else interface.example()

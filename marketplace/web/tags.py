@@ -1,5 +1,6 @@
 """Template tags and filters of every page: icons, and how money, times and amounts are written."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -8,10 +9,11 @@ from django import template
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import ngettext
 
 from billing.ids import public_id
+from billing.models import Price
 from billing.money import NANOS_PER_CENT
+from billing.prices import terms_of
 from marketplace import amounts
 
 register = template.Library()
@@ -41,7 +43,25 @@ def icon(name: str) -> SafeString:
 
 
 money = register.filter("money", amounts.money)
-unit_price = register.filter("unit_price", amounts.unit_price)
+units_of = register.filter("units_of", amounts.units_of)
+
+
+@register.filter
+def price_words(price: Price) -> str:
+    """Return a price of any shape in one line."""
+    return amounts.price_words(terms_of(price))
+
+
+@register.filter
+def price_rows(price: Price) -> Sequence[amounts.TierRow]:
+    """Return a price's tiers, as a table's lines."""
+    return amounts.price_rows(terms_of(price))
+
+
+@register.filter
+def price_notes(price: Price) -> Sequence[str]:
+    """Return what else there is to know of a price, a sentence each."""
+    return amounts.price_notes(terms_of(price))
 
 
 @register.filter
@@ -81,16 +101,6 @@ def duration(microseconds: float | None) -> str:
     if microseconds < 1_000_000:
         return f"{microseconds / 1000:.0f} ms"
     return f"{microseconds / 1_000_000:.2f} s"
-
-
-@register.filter
-def units_of(units: int, unit: str) -> str:
-    """Return an amount of units in words: "23 tokens"."""
-    if unit == "token":
-        return ngettext("%(n)s token", "%(n)s tokens", units) % {"n": f"{units:,}"}
-    if unit == "row":
-        return ngettext("%(n)s row", "%(n)s rows", units) % {"n": f"{units:,}"}
-    return ngettext("%(n)s call", "%(n)s calls", units) % {"n": f"{units:,}"}
 
 
 @register.filter

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from billing.errors import ProcessFenced
 from billing.ids import uuid7
 from billing.models import Account, Lease, Price, UsageEvent, UsageRollup
-from billing.settling import Settlement, WriteSettlements
+from billing.settling import Settled, Settlement, WriteSettlements
 from tests.billing.facts import Recorder
 
 pytestmark = pytest.mark.django_db
@@ -61,7 +61,7 @@ def test_a_call_held_under_an_earlier_identity_is_not_paid_with_the_new_ones_lea
     lost, kept = WriteSettlements(lambda: recorder.identity.id).write([earlier, current])
 
     assert isinstance(lost, ProcessFenced)
-    assert kept is None
+    assert kept == Settled(charge_nanos=1000)
     assert [event.pk for event in UsageEvent.objects.all()] == [current.event_id]
     assert Lease.objects.get().amount_nanos == 9_000
 

@@ -1,6 +1,7 @@
 """The Open Inference Protocol's `infer`, as a wire of the metered line."""
 
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy.typing as npt
@@ -68,7 +69,7 @@ class OipWire:
             version.bundle, call.asked.inputs, outputs=names, tenant=tenant, deadline=deadline, allow_nonfinite=version.allow_nonfinite
         )
 
-    def render(self, call: OipCall, inferred: Inferred, *, request: Request, version: ServedVersion, usage: Mapping[str, object]) -> Reply:  # noqa: ARG002 (the bill is in the headers)
+    def render(self, call: OipCall, inferred: Inferred, *, request: Request, version: ServedVersion) -> Reply:  # noqa: ARG002 (its id is in the headers)
         """Return the reply: JSON, and the tensors that were asked for in binary form."""
         tensors = inferred.outputs
         pipeline = version.bundle.pipeline
@@ -76,6 +77,10 @@ class OipWire:
             tensors = tensors_of(pipeline.render(call.prepared, inferred.outputs, {}), pipeline)
         outputs = [Output(wanted, _classified(wanted, tensors[wanted.name], version)) for wanted in call.outputs]
         return render_response(model=version.model_path, version=version.number, identity=call.asked.id, outputs=outputs)
+
+    def bill(self, draft: Reply, usage: Mapping[str, object]) -> Reply:  # noqa: ARG002 (every bill's headers say it)
+        """Return the reply as it is: its body has no place for a bill."""
+        return replace(draft, headers=list(draft.headers))
 
     def finish(self, reply: Reply, request: Request) -> Reply:
         """Compress the reply if the caller asked for that.

@@ -47,12 +47,13 @@ function element(tag, className, text) {
 function money(cost, currency) {
   const [units, decimals = ""] = cost.split(".");
   const shown = decimals.replace(/0+$/, "").padEnd(2, "0");
-  return currency === "usd" ? `$${units}.${shown}` : `${units}.${shown} ${currency.toUpperCase()}`;
+  return `${{ usd: "$", eur: "€", cny: "¥" }[currency] ?? `${currency.toUpperCase()} `}${units}.${shown}`;
 }
 
 // A test key's call costs nothing; what it would have cost is the same units at the live price.
 function cost(usage) {
   if (usage.livemode !== false) return money(usage.cost, usage.currency);
+  if (!form.dataset.unitNanos) return "–"; // By tiers: it depends on what the month used before.
   const nanos = BigInt(usage.units) * BigInt(form.dataset.unitNanos);
   const digits = nanos.toString().padStart(10, "0");
   return money(`${digits.slice(0, -9)}.${digits.slice(-9)}`, usage.currency);

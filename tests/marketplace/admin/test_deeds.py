@@ -10,6 +10,8 @@ from billing.ledger import balance
 from billing.models import CreditGrant, Price, UsageEvent, UsageRefund
 from marketplace.models import ApiKey, AuditEvent, CatalogueModel, ControlChange, ModelVersion, Organization, User
 
+FLAT = {"scheme": "flat", "currency": "usd"}
+
 
 def deed(table: str, name: str, pk: Any) -> str:
     return reverse(f"admin:{table}_{name}", args=[pk])
@@ -95,9 +97,11 @@ def test_a_call_is_refunded_once_and_the_books_hold(desk: Client, event: UsageEv
 
 
 def test_a_price_is_added_and_the_old_one_stays(desk: Client, sentiment: ModelVersion) -> None:
-    later = datetime.now(UTC) + timedelta(days=30)
+    later = datetime.now(UTC) + timedelta(days=31)
 
-    reply = desk.post(deed(VERSION, "set_price", sentiment.pk), {"unit_price": "0.0000003", "effective_from": f"{later:%Y-%m-%d %H:%M}"})
+    reply = desk.post(
+        deed(VERSION, "set_price", sentiment.pk), {**FLAT, "unit_price": "0.0000003", "effective_from": f"{later:%Y-%m-%d %H:%M}"}
+    )
 
     assert reply.status_code == 302
     assert list(Price.objects.order_by("effective_from").values_list("unit", "unit_nanos")) == [("token", 200), ("token", 300)]
@@ -106,9 +110,35 @@ def test_a_price_is_added_and_the_old_one_stays(desk: Client, sentiment: ModelVe
 
 
 def test_a_price_in_the_past_is_refused_and_told(desk: Client, sentiment: ModelVersion) -> None:
-    reply = desk.post(deed(VERSION, "set_price", sentiment.pk), {"unit_price": "0.1", "effective_from": "2020-01-01 00:00"})
+    reply = desk.post(deed(VERSION, "set_price", sentiment.pk), {**FLAT, "unit_price": "0.1", "effective_from": "2020-01-01 00:00"})
 
     assert "in the past" in reply.content.decode()
+    assert Price.objects.count() == 1
+
+
+def test_a_dearer_price_without_notice_is_refused_and_told(desk: Client, sentiment: ModelVersion) -> None:
+    reply = desk.post(deed(VERSION, "set_price", sentiment.pk), {**FLAT, "unit_price": "0.1", "effective_from": ""})
+
+    assert "needs notice" in reply.content.decode()
+    assert Price.objects.count() == 1
+
+
+def test_a_price_by_tiers_is_set_and_shown_in_words(desk: Client, sentiment: ModelVersion) -> None:
+    tiers = {"scheme": "graduated", "currency": "usd", "tiers": "1000000 0.0000002\n* 0.0000001"}
+
+    reply = desk.post(deed(VERSION, "set_price", sentiment.pk), tiers)
+
+    assert reply.status_code == 302
+    price = Price.objects.latest("created_at")
+    assert (price.shape["scheme"], price.meter) == ("graduated", "farebox/sentiment")
+    assert "$0.20 per million tokens at first, $0.10 per million tokens with more use" in desk.get(reply["Location"]).content.decode()
+
+
+@pytest.mark.parametrize("tiers", ["1000", "many 0.1", "* 0.1x", "5 1\n5 1\n* 1", "5 1"])
+def test_tiers_that_cannot_be_read_are_refused(desk: Client, sentiment: ModelVersion, tiers: str) -> None:
+    reply = desk.post(deed(VERSION, "set_price", sentiment.pk), {"scheme": "volume", "currency": "usd", "tiers": tiers})
+
+    assert reply.status_code == 200
     assert Price.objects.count() == 1
 
 

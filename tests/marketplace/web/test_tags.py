@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from marketplace import amounts
 from marketplace.web import tags
 
 
@@ -35,8 +36,9 @@ def test_durations_have_the_unit_that_fits(microseconds: int, text: str) -> None
 
 
 def test_a_token_price_is_said_by_the_million() -> None:
-    assert tags.unit_price(200, "token") == "$0.20 per million tokens"
-    assert tags.unit_price(2_000_000, "call") == "$0.002 per call"
+    assert amounts.unit_price(200, "token") == "$0.20 per million tokens"
+    assert amounts.unit_price(2_000_000, "call") == "$0.002 per call"
+    assert amounts.unit_price(5, "byte", "eur") == "€0.005 per MB"
 
 
 def test_times_are_written_in_utc() -> None:
