@@ -21,11 +21,14 @@ from marketplace.audit import find_last_check
 from marketplace.latency import latency_of_site
 from marketplace.models import ApiKey, GatewayReport, Organization, RequestLog
 from marketplace.problems import PROBLEMS
+from marketplace.site_figures import outbox_age_s
 
 _MINUTES: Final = 60
 # A process that has not spoken for so long is taken for dead and reclaimed.
 _DEAD_AFTER: Final = timedelta(seconds=10)
 _BAR_HEIGHT: Final = 64
+# A sweep looks every few seconds: what is later than this is not being sent.
+_LATE_S: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,13 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
     run = find_last_run()
     context |= {
         "alarms": _alarms(run),
-        "figures": [*_traffic(minutes, now), *_money(now), _books(run), Figure("Tasks waiting", _waiting_tasks(), "for Celery")],
+        "figures": [
+            *_traffic(minutes, now),
+            *_money(now),
+            _books(run),
+            Figure("Tasks waiting", _waiting_tasks(), "for Celery"),
+            _outbox(now),
+        ],
         "bars": _bars(minutes, now),
         "bar_height": _BAR_HEIGHT,
         "busiest": max((answered + refused for answered, refused in minutes.values()), default=0),
@@ -136,6 +145,12 @@ def _books(run: BooksRun | None) -> Figure:
         return Figure("Books differ by", "–", "not checked yet: that is done once an hour")
     note = run.first or f"every balance equals its facts, checked {show_age(run.finished_at)}"
     return Figure("Books differ by", show_money(run.difference_nanos), note, state="bad" if run.differences else "")
+
+
+def _outbox(now: datetime) -> Figure:
+    age_s = outbox_age_s(now)
+    note = "since the oldest row was due, of payments and webhooks" if age_s else "nothing is overdue"
+    return Figure("Outbox late by", f"{age_s:,.0f} s", note, state="bad" if age_s > _LATE_S else "")
 
 
 def _alarms(run: BooksRun | None) -> list[str]:

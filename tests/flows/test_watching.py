@@ -79,7 +79,7 @@ def test_every_metric_of_the_contract_is_there_and_none_names_a_tenant(watched: 
     assert names >= {
         "farebox_requests_total", "farebox_request_seconds_bucket", "farebox_batch_rows_bucket", "farebox_batch_padding_ratio",
         "farebox_queue_depth", "farebox_units_total", "farebox_charged_nanos_total", "farebox_refused_total", "farebox_commit_seconds_bucket",
-        "farebox_lease_held_nanos", "farebox_worker_restarts_total", "farebox_books_difference_nanos",
+        "farebox_outbox_age_seconds", "farebox_lease_held_nanos", "farebox_worker_restarts_total", "farebox_books_difference_nanos",
     }  # fmt: skip
     assert read["farebox_books_difference_nanos",] == read["farebox_audit_chain_broken",] == 0
     organization = watched.query("SELECT id FROM marketplace_organization WHERE slug = 'demo'")
