@@ -20,6 +20,7 @@ from inference.artifacts import load_bundle
 from marketplace import audit
 from marketplace.changes import model_changed
 from marketplace.models import CatalogueModel, ModelVersion, Organization, User
+from marketplace.webhooks.releases import tell_published, tell_retired
 
 # Every file a version may consist of; anything else in the folder is left behind.
 _FILES = ("model.onnx", "pipeline.json", "vocabulary.txt", "card.json", "card.md", "learning-curve.svg")
@@ -59,6 +60,7 @@ def publish_version(*, model: CatalogueModel, source: Path, unit: str, unit_nano
     set_price(sku=version.sku, unit=unit, unit_nanos=unit_nanos, meter=model.path, currency=settings.CURRENCY)
     model_changed(model)
     audit.record(model.owner, action="version.published", target=version, by=by, details={"digest": digest})
+    tell_published(version)
     return version
 
 
@@ -162,6 +164,7 @@ def retire_version(version: ModelVersion, *, reason: str, by: User | str) -> Non
     version.save(update_fields=["state"])
     model_changed(version.model)
     audit.record(version.model.owner, action="version.retired", target=version, by=by, details={"reason": reason})
+    tell_retired(version)
 
 
 @transaction.atomic

@@ -13,5 +13,6 @@ BEAT_SCHEDULE: Final[dict[str, Any]] = {
     "deliver-webhooks": {"task": "marketplace.tasks.deliver_webhooks", "schedule": 5.0, "options": {"expires": 5}},
     "sweep-payments": {"task": "billing.tasks.sweep_payments", "schedule": 3.0, "options": {"expires": 3}},
     "catch-up-payments": {"task": "billing.tasks.catch_up_payments", "schedule": 300.0, "options": {"expires": 300}},
+    "look-for-notices": {"task": "marketplace.tasks.look_for_notices", "schedule": 60.0, "options": {"expires": 60}},
     "prune": {"task": "marketplace.tasks.prune", "schedule": 3600.0, "options": {"expires": 600}},
 }

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from marketplace import audit, predictions, runner
 from marketplace.models import ControlChange, GatewayReport, IdempotencyRecord, RequestLog, WebhookMessage
-from marketplace.webhooks import delivering
+from marketplace.webhooks import delivering, notices
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,12 @@ def check_audit() -> None:
 def run_predictions() -> None:
     """Run predictions and batch rows that are due; a nudge, and a sweep every few seconds."""
     runner.run_due()
+
+
+@shared_task
+def look_for_notices() -> None:
+    """Tell organizations of budgets that fill up and keys that expire soon: once each."""
+    notices.look()
 
 
 @shared_task

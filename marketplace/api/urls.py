@@ -12,6 +12,7 @@ from marketplace.api.predictions import OnePrediction, PredictionCancellation, P
 from marketplace.api.requests import LoggedRequest, Requests
 from marketplace.api.schema import OpenApiDocument
 from marketplace.api.usage import Usage
+from marketplace.api.webhooks import Webhook, WebhookDeliveries, WebhookResend, WebhookRotation, Webhooks, WebhookTest
 
 app_name = "api"
 urlpatterns = [
@@ -29,6 +30,12 @@ urlpatterns = [
     path("usage", Usage.as_view(), name="usage"),
     path("requests", Requests.as_view(), name="requests"),
     path("requests/<str:request_id>", LoggedRequest.as_view(), name="request"),
+    path("webhooks", Webhooks.as_view(), name="webhooks"),
+    path("webhooks/<str:webhook_id>", Webhook.as_view(), name="webhook"),
+    path("webhooks/<str:webhook_id>/rotate", WebhookRotation.as_view(), name="webhook_rotation"),
+    path("webhooks/<str:webhook_id>/test", WebhookTest.as_view(), name="webhook_test"),
+    path("webhooks/<str:webhook_id>/deliveries", WebhookDeliveries.as_view(), name="webhook_deliveries"),
+    path("webhooks/<str:webhook_id>/deliveries/<str:delivery_id>/resend", WebhookResend.as_view(), name="webhook_resend"),
     path("predictions", Predictions.as_view(), name="predictions"),
     path("predictions/<str:prediction_id>", OnePrediction.as_view(), name="prediction"),
     path("predictions/<str:prediction_id>/cancel", PredictionCancellation.as_view(), name="prediction_cancellation"),

@@ -20,6 +20,7 @@ _REFUSED: Final = [
     for text in (
         "0.0.0.0/8",
         "100.64.0.0/10",  # Carriers' own (CGNAT).
+        "192.0.0.0/24",  # Protocols' own.
         "192.88.99.0/24",  # 6to4 relays.
         "198.18.0.0/15",  # Benchmarks.
         "224.0.0.0/4",
@@ -28,7 +29,8 @@ _REFUSED: Final = [
         "::ffff:0:0/96",  # IPv4-mapped.
         "64:ff9b::/96",  # NAT64,
         "64:ff9b:1::/48",  # and its local form.
-        "2001::/32",  # Teredo.
+        "100::/64",  # Discard.
+        "2001::/23",  # Teredo and other protocols' own.
         "2002::/16",  # 6to4.
         "fc00::/7",
         "fe80::/10",

@@ -1,16 +1,15 @@
 """Deliver what is due: claim, send, note what came of it, and when to try again. Safe to run twice, or beside itself."""
 
-import logging
 import random
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from threading import BoundedSemaphore
 from typing import Final
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -19,8 +18,6 @@ from marketplace.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from marketplace.webhooks.endpoints import disable_endpoint, secrets_of
 from marketplace.webhooks.sending import TIMEOUT_S, Answer, post
 from marketplace.webhooks.signing import signature_headers
-
-log = logging.getLogger(__name__)
 
 # From a failed attempt to the next, in seconds: at once, 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h. 75 hours in all.
 DELAYS_S: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -45,8 +42,7 @@ def deliver_due() -> int:
         attempts = 0
         while claimed := _claim_due():
             attempts += len(claimed)
-            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook") as threads:
-                list(threads.map(_deliver, claimed))
+            _deliver(claimed)
         return attempts
     finally:
         _runs.release()
@@ -66,21 +62,24 @@ def _claim_due() -> Sequence[WebhookDelivery]:
     return list(WebhookDelivery.objects.filter(pk__in=claimed).select_related("message", "endpoint__organization"))
 
 
-def _deliver(delivery: WebhookDelivery) -> None:
-    """Make one attempt, in a thread of its own; no transaction is open while it waits."""
-    try:
-        endpoint = delivery.endpoint
-        body = delivery.message.body.encode()
-        signatures = signature_headers(
-            secrets_of(endpoint), message_id=public_id("msg", delivery.message.pk), timestamp=int(time.time()), body=body
-        )
-        answer = post(endpoint.url, body, {**signatures, "Content-Type": "application/json", "User-Agent": "Farebox-Webhooks/1"})
-        _note(delivery, answer)
-    except Exception:
-        # Its claim ends by itself, and it is tried again then.
-        log.exception("The webhook delivery %s could not be made.", delivery.pk)
-    finally:
-        connection.close()  # The thread ends with the run.
+def _deliver(claimed: Sequence[WebhookDelivery]) -> None:
+    """Make one attempt each, at once. The threads only wait for strangers: the database is asked before and after."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook") as threads:
+        attempts = {threads.submit(post, delivery.endpoint.url, *_signed(delivery)): delivery for delivery in claimed}
+        for attempt in as_completed(attempts):
+            try:
+                _note(attempts[attempt], attempt.result())
+            except IntegrityError:  # The endpoint was deleted while we waited, with all that was sent to it.
+                continue
+
+
+def _signed(delivery: WebhookDelivery) -> tuple[bytes, Mapping[str, str]]:
+    """Return the body and the headers of an attempt."""
+    body = delivery.message.body.encode()
+    signatures = signature_headers(
+        secrets_of(delivery.endpoint), message_id=public_id("msg", delivery.message.pk), timestamp=int(time.time()), body=body
+    )
+    return body, {**signatures, "Content-Type": "application/json", "User-Agent": "Farebox-Webhooks/1"}
 
 
 @transaction.atomic

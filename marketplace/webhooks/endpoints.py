@@ -25,7 +25,7 @@ _PURPOSE: Final = "webhook secrets"
 
 @transaction.atomic
 def register_endpoint(
-    organization: Organization, *, url: str, events: Sequence[str], description: str, by: User | ApiKey
+    organization: Organization, *, url: str, events: Sequence[str], description: str, by: User | ApiKey | str
 ) -> tuple[WebhookEndpoint, str]:
     """Make an endpoint; return it with its secret, which is shown once.
 
@@ -73,7 +73,7 @@ def change_endpoint(
 
 
 @transaction.atomic
-def rotate_secret(endpoint: WebhookEndpoint, *, by: User | ApiKey) -> str:
+def rotate_secret(endpoint: WebhookEndpoint, *, by: User | ApiKey | str) -> str:
     """Give an endpoint a new secret and return it; for a day both sign each message.
 
     A secret that was rotated out before, and still signed, stops at once: two sign, never three.
@@ -87,7 +87,7 @@ def rotate_secret(endpoint: WebhookEndpoint, *, by: User | ApiKey) -> str:
 
 
 @transaction.atomic
-def enable_endpoint(endpoint: WebhookEndpoint, *, by: User | ApiKey) -> None:
+def enable_endpoint(endpoint: WebhookEndpoint, *, by: User | ApiKey | str) -> None:
     """Tell an endpoint of events again, from now on. What it missed can be sent again one by one."""
     endpoint.disabled_at, endpoint.disabled_reason = None, ""
     endpoint.save(update_fields=["disabled_at", "disabled_reason"])
@@ -111,7 +111,7 @@ def disable_endpoint(endpoint: WebhookEndpoint, *, reason: str, by: User | ApiKe
 
 
 @transaction.atomic
-def delete_endpoint(endpoint: WebhookEndpoint, *, by: User | ApiKey) -> None:
+def delete_endpoint(endpoint: WebhookEndpoint, *, by: User | ApiKey | str) -> None:
     """Delete an endpoint with its delivery log."""
     audit.record(endpoint.organization, action="webhook.deleted", target=endpoint, by=by)
     endpoint.delete()
@@ -119,13 +119,23 @@ def delete_endpoint(endpoint: WebhookEndpoint, *, by: User | ApiKey) -> None:
 
 @transaction.atomic
 def send_test(endpoint: WebhookEndpoint) -> WebhookMessage:
-    """Send an endpoint a message that means nothing, whatever it subscribes to."""
+    """Send an endpoint a message that means nothing, whatever it subscribes to.
+
+    Raises:
+        WebhookInvalid: it is disabled.
+    """
+    _check_enabled(endpoint)
     return put_out(endpoint.organization_id, TEST_EVENT, {"endpoint": public_id("whe", endpoint.pk)}, [endpoint])
 
 
 @transaction.atomic
 def resend(delivery: WebhookDelivery) -> None:
-    """Send a message again, from the first attempt on, with the same id and body."""
+    """Send a message again, from the first attempt on, with the same id and body.
+
+    Raises:
+        WebhookInvalid: its endpoint is disabled.
+    """
+    _check_enabled(delivery.endpoint)
     WebhookDelivery.objects.filter(pk=delivery.pk).update(
         state=WebhookDelivery.State.PENDING, attempts=0, due_at=timezone.now(), claimed_until=None, ended_at=None
     )
@@ -157,6 +167,12 @@ def find_endpoint_id(organization_id: UUID, text: str) -> UUID:
         message = "webhook names none of the organization's enabled endpoints. Register the address first: POST /v1/webhooks."
         raise WebhookInvalid(message, param="webhook")
     return endpoint_id
+
+
+def _check_enabled(endpoint: WebhookEndpoint) -> None:
+    if endpoint.disabled_at is not None:
+        message = "The endpoint is disabled. Enable it first."
+        raise WebhookInvalid(message, param="enabled")
 
 
 def _free_url(organization: Organization, url: str) -> str:

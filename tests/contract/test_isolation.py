@@ -20,7 +20,8 @@ from billing.ledger import grant_credit
 from billing.models import Budget, Invoice, Price
 from billing.money import Nanos
 from marketplace.keys import KeySettings, issue_key, revoke_key
-from marketplace.models import ApiKey, Batch, CatalogueModel, ModelVersion, Organization, Prediction, RequestLog
+from marketplace.models import ApiKey, Batch, CatalogueModel, ModelVersion, Organization, Prediction, RequestLog, WebhookDelivery
+from marketplace.webhooks.endpoints import register_endpoint, send_test
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 
@@ -60,6 +61,16 @@ ROUTES = {
     "batch": Route("/v1/batches/{batch}", names=("batch",)),
     "batch_results": Route("/v1/batches/{batch}/results", names=("batch",)),
     "batch_cancellation": Route("/v1/batches/{batch}/cancel", {"POST": None}, ("batch",)),
+    "webhooks": Route("/v1/webhooks", {"GET": None, "POST": {"url": "https://hooks.example/made"}}, is_live_only=True),
+    "webhook": Route(
+        "/v1/webhooks/{webhook}", {"GET": None, "PATCH": {"description": "mine now"}, "DELETE": None}, ("webhook",), is_live_only=True
+    ),
+    "webhook_rotation": Route("/v1/webhooks/{webhook}/rotate", {"POST": None}, ("webhook",), is_live_only=True),
+    "webhook_test": Route("/v1/webhooks/{webhook}/test", {"POST": None}, ("webhook",), is_live_only=True),
+    "webhook_deliveries": Route("/v1/webhooks/{webhook}/deliveries", names=("webhook",), is_live_only=True),
+    "webhook_resend": Route(
+        "/v1/webhooks/{webhook}/deliveries/{delivery}/resend", {"POST": None}, ("webhook", "delivery"), is_live_only=True
+    ),
     "invoices": Route("/v1/invoices", is_live_only=True),
     "invoice_upcoming": Route("/v1/invoices/upcoming", is_live_only=True),
     "invoice": Route("/v1/invoices/{invoice}", names=("invoice",), is_live_only=True),
@@ -130,6 +141,8 @@ def settle_in(organization: Organization) -> Tenant:
     prediction = Prediction.objects.create(**shared, input=b"{}", stored_bytes=1)
     batch = Batch.objects.create(**shared, status="queued", rows=1, input_bytes=1)
     Prediction.objects.create(**shared, batch=batch, line=1, input=b"{}", stored_bytes=1)
+    endpoint, _ = register_endpoint(organization, url="https://hooks.example/", events=["*"], description="", by="test")
+    delivery = send_test(endpoint).deliveries.get()
     number = f"202610-{organization.pk.hex[-12:]}"
     Invoice.objects.create(
         number=number,
@@ -146,6 +159,8 @@ def settle_in(organization: Organization) -> Tenant:
         "invoice": number,
         "prediction": public_id("prd", prediction.pk),
         "batch": public_id("bat", batch.pk),
+        "webhook": public_id("whe", endpoint.pk),
+        "delivery": public_id("whd", delivery.pk),
     }
     return Tenant(organization, secret, test_secret, ids)
 
@@ -176,6 +191,8 @@ def absent(organization: Organization) -> dict[str, str]:
         "invoice": f"202610-{uuid7().hex[-12:]}",
         "prediction": public_id("prd", uuid7()),
         "batch": public_id("bat", uuid7()),
+        "webhook": public_id("whe", uuid7()),
+        "delivery": public_id("whd", uuid7()),
     }
 
 
@@ -188,6 +205,8 @@ def state_of(organization: Organization) -> list[Any]:
         *organization.requests.order_by("pk").values(),
         *organization.predictions.order_by("pk").values(),
         *organization.batches.order_by("pk").values(),
+        *organization.webhook_endpoints.order_by("pk").values(),
+        *WebhookDelivery.objects.filter(endpoint__organization=organization).order_by("pk").values(),
         *Budget.objects.filter(account=organization.account).order_by("pk").values(),
         *organization.account.invoices.order_by("pk").values(),
         organization.audit_events.count(),

@@ -11,6 +11,7 @@ from billing.ids import public_id
 from billing.invoicing import close_period
 from marketplace.models import ApiKey
 from marketplace.problems import PROBLEMS
+from marketplace.webhooks.endpoints import register_endpoint, send_test
 from tests.marketplace.jobs import queue_batch, queue_prediction
 
 # Answered by the gateway: `tests/flows` calls them.
@@ -77,11 +78,15 @@ def test_every_operation_answers_as_documented(document: dict[str, Any], api: An
     use(key, at=datetime(2026, 10, 5, tzinfo=UTC))
     invoice = close_period(key.organization.account, datetime(2026, 10, 1, tzinfo=UTC), now=datetime(2026, 11, 2, tzinfo=UTC))
     doomed = api.post("/v1/keys", {"name": "doomed"}).json()
+    endpoint, _ = register_endpoint(key.organization, url="https://hooks.example/", events=["*"], description="", by=key)
+    doomed_endpoint, _ = register_endpoint(key.organization, url="https://hooks.example/doomed", events=["*"], description="", by=key)
     names = {
         "key_id": public_id("key", key.pk),
         "request_id": public_id("req", call.pk),
         "number": invoice.number,
         "prediction_id": public_id("prd", queue_prediction(key, call.version).pk),
+        "webhook_id": public_id("whe", endpoint.pk),
+        "delivery_id": public_id("whd", send_test(endpoint).deliveries.get().pk),
         "batch_id": public_id("bat", queue_batch(key, call.version, rows=1).pk),
         "owner": "farebox",
         "name": "sentiment",
@@ -92,6 +97,8 @@ def test_every_operation_answers_as_documented(document: dict[str, Any], api: An
         "rotate_key": {"grace": "1h"},
         "revoke_leaked_key": {"key": doomed["secret"]},
         "create_batch": {"input_data": "one line"},
+        "create_webhook": {"url": "https://hooks.example/made"},
+        "update_webhook": {"description": "changed"},
     }
     queries = {"create_batch": "?model=farebox/sentiment"}
     answered = []
@@ -99,7 +106,7 @@ def test_every_operation_answers_as_documented(document: dict[str, Any], api: An
         for method, operation in operations.items():
             if operation["operationId"] in GATEWAY:
                 continue
-            spared = {"key_id": doomed["id"]} if method == "delete" else {}
+            spared = {"key_id": doomed["id"], "webhook_id": public_id("whe", doomed_endpoint.pk)} if method == "delete" else {}
             address = path.format(**names | spared) + queries.get(operation["operationId"], "")
             reply = api.send(method.upper(), address, bodies.get(operation["operationId"]))
             assert str(reply.status_code) in operation["responses"], (operation["operationId"], reply.content)
