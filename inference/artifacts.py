@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from inference.batching import BatchLimits
 from inference.errors import ModelLoadFailed
 from inference.files import read_bounded
 from inference.graph import find_signature, signature_of
@@ -25,6 +26,7 @@ class Bundle:
     size_bytes: int
     signature: Signature
     pipeline: Pipeline | None  # None: callers send the graph's own tensors, by name.
+    limits: BatchLimits | None = None  # How its rows wait and run together; None for the engine's own.
     # What the engine knows the version by: the artifact, and the names its pipeline uses.
     key: str = field(init=False)
 
@@ -33,7 +35,7 @@ class Bundle:
         object.__setattr__(self, "key", f"{self.digest}:{self.pipeline.collation if self.pipeline else 'tensors'}")
 
 
-def load_bundle(folder: Path, *, artifact: str = "model.onnx", sha256: str | None) -> Bundle:
+def load_bundle(folder: Path, *, artifact: str = "model.onnx", sha256: str | None, limits: BatchLimits | None = None) -> Bundle:
     """Return the bundle in a folder of the named ONNX file and, unless it takes raw tensors, `pipeline.json` and its vocabulary.
 
     Args:
@@ -41,6 +43,7 @@ def load_bundle(folder: Path, *, artifact: str = "model.onnx", sha256: str | Non
         artifact: The ONNX file's name in the folder ("model.onnx", "model.int8.onnx").
         sha256: What the file must hash to, hex; None takes the file as it is (only for files
             that nobody else can write).
+        limits: How its rows wait and run together; None for the engine's own.
 
     Raises:
         ModelLoadFailed: a file is missing, malformed or not the one published.
@@ -56,7 +59,7 @@ def load_bundle(folder: Path, *, artifact: str = "model.onnx", sha256: str | Non
         msg = f"{artifact} hashes to {digest}, not to {sha256}"
         raise ModelLoadFailed(msg)
     signature = signature_of(model, digest=digest)
-    return Bundle(folder=folder, path=path, digest=digest, size_bytes=len(model), signature=signature, pipeline=pipeline)
+    return Bundle(folder=folder, path=path, digest=digest, size_bytes=len(model), signature=signature, pipeline=pipeline, limits=limits)
 
 
 def load_signature(path: Path, *, sha256: str) -> Signature:

@@ -9,20 +9,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import inf, isfinite
-from typing import Self
+from typing import Final, Self
+
+# No batch has more rows: costs are worked out up to here when a version is loaded.
+MAX_BATCH_ROWS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
-    """Bounds of one batch."""
+    """How a version's rows wait, and how many run together."""
 
     max_rows: int = 32
     max_tokens: int = 4_096  # Rows x longest; a row longer than this runs alone.
+    # Longest the oldest row waits for others although a worker is free, in microseconds.
+    max_queue_delay_us: int = 0
+    # Most rows of the version that wait; None for as many as the engine has room for.
+    max_queue_rows: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing could run."""
-        if self.max_rows < 1 or self.max_tokens < 1:
+        if not 1 <= self.max_rows <= MAX_BATCH_ROWS or self.max_tokens < 1 or self.max_queue_delay_us < 0:
             msg = f"no batch fits {self}"
+            raise ValueError(msg)
+        if self.max_queue_rows is not None and self.max_queue_rows < 1:
+            msg = f"no row may wait by {self}"
             raise ValueError(msg)
 
 

@@ -6,17 +6,18 @@ Knows neither processes nor files: a runner is anything that runs batches and ca
 import asyncio
 from collections import deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from inference.batching import BatchLimits, StepCosts
+from inference.batching import MAX_BATCH_ROWS, BatchLimits, StepCosts
 from inference.counters import MAX_COUNTED_ROWS, Counters
-from inference.errors import DeadlineExceeded, InferenceError, ModelFailed, QueueFull, WorkerLost
-from inference.queueing import Answers, Call, Inferred, Row, RowQueue, Runner, TensorQueue, Tensors
+from inference.errors import DeadlineExceeded, InferenceError, ModelFailed, WorkerLost
+from inference.queueing import Answers, Call, Inferred, Priority, Row, RowQueue, TensorQueue, Tensors
+from inference.room import Room
+from inference.stations import Batch, Station
 
 # A row is given to two workers at most: a third would let one poisonous call stop them all, one after the other.
 _MAX_LOST_WORKERS: Final = 2
@@ -24,29 +25,11 @@ _MAX_LOST_WORKERS: Final = 2
 _MEAN_WEIGHT: Final = 0.1
 
 
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Rows that were sent together."""
+class _Queues(NamedTuple):
+    """One version's, by priority."""
 
-    queue: RowQueue
-    tag: int
-    provider: str
-    rows: list[Row]
-    size: int  # Rows of the model's batch: of calls with tensors, all of their rows.
-
-
-@dataclass(slots=True, eq=False)
-class Station:
-    """A worker as the dispatcher sees it."""
-
-    runner: Runner
-    serves: dict[str, str] = field(default_factory=dict)  # Version key -> provider.
-    # One at a time. A second batch in its socket would hide the gateway's hop, but leaves fewer rows to
-    # choose from: measured with 32 callers, it made no difference to calls/s and padded more.
-    running: Batch | None = None
-    loading: int = 0  # While it loads a model, batches would wait for the load.
-    batches: int = 0
-    timer: asyncio.TimerHandle | None = None
+    rows: list[RowQueue]  # Of its pipeline; none without one.
+    tensors: list[TensorQueue]
 
 
 class Dispatcher:
@@ -61,22 +44,24 @@ class Dispatcher:
             run_timeout_s: Longest a batch may run before its worker is killed.
         """
         self.counters = Counters()
-        self.waiting_rows = 0
         self._limits = limits
-        self._max_queue_rows = max_queue_rows
-        self._max_tenant_rows = max(1, max_queue_rows // 2)
+        self._room = Room(max_rows=max_queue_rows)
         self._run_timeout_s = run_timeout_s
         self._loop = asyncio.get_running_loop()
         self._stations: list[Station] = []
-        self._queues: dict[str, RowQueue] = {}  # Of pipelines' rows.
-        self._tensor_queues: dict[str, TensorQueue] = {}
-        self._turns: deque[RowQueue] = deque()  # Each at most once; those with waiting rows, and some that have none left.
+        self._versions: dict[str, _Queues] = {}
+        # By priority. Each queue at most once; those with waiting rows, and some that have none left.
+        self._rounds: tuple[deque[RowQueue], ...] = tuple(deque() for _ in Priority)
+        self._delay: asyncio.TimerHandle | None = None  # Until a queue that waits for more rows is due.
         self._calls: set[Call] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._wake_up: asyncio.Handle | None = None
-        self._tenant_rows: dict[Hashable, int] = {}  # Waiting; without those that have none.
-        self._row_s = 0.0
         self._idle: asyncio.Future[None] | None = None
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows wait, by weight."""
+        return self._room.waiting_rows
 
     # -- calls
 
@@ -88,6 +73,8 @@ class Dispatcher:
         output: str | None,
         tenant: Hashable,
         deadline: float,
+        limits: BatchLimits | None = None,
+        priority: Priority = Priority.LIVE,
     ) -> Call:
         """Queue a call; its future brings the answer.
 
@@ -97,29 +84,31 @@ class Dispatcher:
             output: Of a pipeline's call, the name its answer goes by; None for tensors.
             tenant: Whose it is.
             deadline: Seconds of the loop's clock.
+            limits: The version's, from now on; None for the engine's.
+            priority: Batch jobs' rows run where no live call waits for a worker.
 
         Raises:
             QueueFull, DeadlineExceeded: nothing was queued.
         """
         if deadline <= self._loop.time():
             raise DeadlineExceeded(started=False)
-        queue: RowQueue
-        if output is not None:
-            queue, weight = self._queues[key], 1
-        else:
-            queue, weight = self._tensor_queues[key], sum(tensors.weight for tensors in rows if isinstance(tensors, Tensors))
-        self._check_room(tenant, weight * len(rows))
+        queues, weight = self._versions[key], 1
+        if output is None:
+            weight = sum(tensors.weight for tensors in rows if isinstance(tensors, Tensors))
+        queue: RowQueue = (queues.tensors if output is None else queues.rows)[priority]
+        queue.limits = limits or self._limits
+        self._room.check(tenant, weight * len(rows), queue)
         call = Call(output, tenant, deadline, perf_counter(), self._loop.create_future(), queue, len(rows))
         call.rows = [Row(call, inputs, len(inputs), weight=weight) for inputs in rows]
         for row in call.rows:
             queue.add(row)
-        self._count(call, weight * len(rows))
+        self._room.count(call, weight * len(rows))
         self._calls.add(call)
         if self._alarm is None or deadline < self._alarm.when():
             self._set_alarm(deadline)
         if not queue.has_turn:
             queue.has_turn = True
-            self._turns.append(queue)
+            self._rounds[priority].append(queue)
         # Not at once: calls that arrive in the same turn of the loop share a batch.
         self.wake()
         return call
@@ -129,7 +118,7 @@ class Dispatcher:
         for row in call.rows:
             if row.waiting:
                 call.queue.discard(row)
-                self._count(call, -row.weight)
+                self._room.count(call, -row.weight)
         call.rows = []  # Rows and calls name each other; freed now, not by the collector.
         self._calls.discard(call)
         if not self._calls and self._idle is not None and not self._idle.done():
@@ -170,28 +159,37 @@ class Dispatcher:
         Raises:
             ValueError: these are no costs; the version stays closed.
         """
+        rows: list[RowQueue] = []
         if step_costs:
-            costs = StepCosts.from_points(step_costs, max_rows=self._limits.max_rows)
-            self._queues[key] = RowQueue(key, number=number, costs=costs)
-        self._tensor_queues[key] = TensorQueue(key, number=number, joins=joins, outputs=outputs)
+            costs = StepCosts.from_points(step_costs, max_rows=MAX_BATCH_ROWS)
+            rows = [RowQueue(key, number=number, costs=costs, limits=self._limits, priority=priority) for priority in Priority]
+        tensors = [
+            TensorQueue(key, number=number, joins=joins, outputs=outputs, limits=self._limits, priority=priority) for priority in Priority
+        ]
+        self._versions[key] = _Queues(rows, tensors)
 
     def close_version(self, key: str, error: InferenceError) -> None:
         """Accept no more calls for a version, and answer those that wait with an error."""
-        queues = (self._queues.pop(key, None), self._tensor_queues.pop(key, None))
+        queues = self._versions.pop(key, None)
+        if queues is None:
+            return
         for station in self._stations:
             station.serves.pop(key, None)
-        for call in [call for call in self._calls if call.queue in queues]:
+        of_version = {id(queue) for queue in (*queues.rows, *queues.tensors)}
+        for call in [call for call in self._calls if id(call.queue) in of_version]:
             self.fail(call, error)
 
     def add_station(self, station: Station) -> None:
         """Send batches to a worker from now on."""
         self._stations.append(station)
+        self._room.workers = len(self._stations)
         self.wake()
 
     def remove_station(self, station: Station) -> None:
         """Take back what a dead worker had; the batch it died on is tried once more, row by row."""
         if station in self._stations:
             self._stations.remove(station)
+            self._room.workers = len(self._stations)
         if station.timer is not None:
             station.timer.cancel()
         batch, station.running = station.running, None
@@ -234,7 +232,8 @@ class Dispatcher:
         if batch is None:
             return
         self._dispatch()
-        self._row_s += _MEAN_WEIGHT * (ran_us / 1e6 / len(batch.rows) - self._row_s)
+        room = self._room
+        room.row_s += _MEAN_WEIGHT * (ran_us / 1e6 / len(batch.rows) - room.row_s)
         provider = batch.provider
         for position, row in enumerate(batch.rows):
             call = row.call
@@ -267,8 +266,9 @@ class Dispatcher:
         batch = self._pop_batch(station, tag)
         if batch is None:
             return
-        if isinstance(batch.queue, TensorQueue):
-            batch.queue.joins = False
+        if queues := self._versions.get(batch.queue.key):
+            for queue in queues.tensors:
+                queue.joins = False
         for row in reversed(batch.rows):
             if not row.call.future.done():
                 self._retry(row)
@@ -278,19 +278,36 @@ class Dispatcher:
         if self._wake_up is not None:
             self._wake_up.cancel()
             self._wake_up = None
-        passed_over = 0
-        while passed_over < len(self._turns):
-            queue = self._turns.popleft()
-            if not queue:
-                queue.has_turn = False
-                continue
-            self._turns.append(queue)
-            station = self._find_station(queue.key)
-            if station is None:
-                passed_over += 1
-                continue
+        for turns in self._rounds:
             passed_over = 0
-            self._send(station, queue)
+            while turns and passed_over < len(turns):
+                queue = turns.popleft()
+                if not queue:
+                    queue.has_turn = False
+                    continue
+                turns.append(queue)
+                station = self._find_station(queue.key)
+                if station is None or (queue.limits.max_queue_delay_us and self._delays(queue)):
+                    passed_over += 1
+                    continue
+                passed_over = 0
+                self._send(station, queue)
+
+    def _delays(self, queue: RowQueue) -> bool:
+        """Whether a queue still waits for more rows; if so, it will be looked at again when it is due."""
+        left_s = queue.due_at() - perf_counter()
+        if left_s <= 0:
+            return False
+        if self._delay is None:
+            self._delay = self._loop.call_later(left_s, self._end_delay)
+        elif self._delay.when() > self._loop.time() + left_s:
+            self._delay.cancel()
+            self._delay = self._loop.call_later(left_s, self._end_delay)
+        return True
+
+    def _end_delay(self) -> None:
+        self._delay = None
+        self.wake()
 
     def _find_station(self, key: str) -> Station | None:
         """Return a worker that would run a batch of this version at once."""
@@ -300,13 +317,13 @@ class Dispatcher:
         return None
 
     def _send(self, station: Station, queue: RowQueue) -> None:
-        rows = queue.take(self._limits)
+        rows = queue.take()
         tag, size, tokens, padded_tokens = queue.send(rows, station.runner)
         station.running = Batch(queue, tag, station.serves[queue.key], rows, size)
         station.timer = self._loop.call_later(self._run_timeout_s, station.runner.kill)
         for row in rows:
             row.call.started = True
-            self._count(row.call, -row.weight)
+            self._room.count(row.call, -row.weight)
         counters = self.counters
         counters.batches += 1
         counters.rows += size
@@ -333,11 +350,11 @@ class Dispatcher:
     def _retry(self, row: Row) -> None:
         """Queue a row of a batch that came to nothing, before all others and to run alone."""
         row.call.queue.add_alone(row)
-        self._count(row.call, row.weight)
+        self._room.count(row.call, row.weight)
         self.counters.retried_rows += 1
         if not row.call.queue.has_turn:
             row.call.queue.has_turn = True
-            self._turns.appendleft(row.call.queue)
+            self._rounds[row.call.queue.priority].appendleft(row.call.queue)
 
     def _finish(self, call: Call, provider: str) -> None:
         answers = [row.answer for row in call.rows if row.answer is not None]
@@ -354,25 +371,6 @@ class Dispatcher:
         self.abandon(call)
         call.future.set_result(inferred)
 
-    # -- room
-
-    def _check_room(self, tenant: Hashable, rows: int) -> None:
-        """Raise QueueFull where so many rows more are too many, in all or for this tenant."""
-        of_tenant = self._tenant_rows.get(tenant, 0)
-        # Turns are fair only to those who get in: nobody may take more than half of the room.
-        for waiting, most in ((self.waiting_rows, self._max_queue_rows), (of_tenant, self._max_tenant_rows)):
-            if waiting + rows > most:
-                raise QueueFull(waiting_rows=waiting, max_queue_rows=most, retry_after_s=self._estimate_wait_s())
-
-    def _count(self, call: Call, rows: int) -> None:
-        """Count rows that begin or, if negative, end to wait."""
-        self.waiting_rows += rows
-        of_tenant = self._tenant_rows.get(call.tenant, 0) + rows
-        if of_tenant:
-            self._tenant_rows[call.tenant] = of_tenant
-        else:
-            self._tenant_rows.pop(call.tenant, None)
-
     # -- time
 
     def _set_alarm(self, deadline: float) -> None:
@@ -388,7 +386,3 @@ class Dispatcher:
             self.fail(call, DeadlineExceeded(started=call.started))
         if self._calls:
             self._set_alarm(min(call.deadline for call in self._calls))
-
-    def _estimate_wait_s(self) -> float:
-        """Seconds until the rows that wait now will have run, from the mean of recent batches."""
-        return self.waiting_rows * self._row_s / max(1, len(self._stations))

@@ -19,9 +19,9 @@ from inference.dispatch import Dispatcher
 from inference.errors import DeadlineExceeded, EngineStopping, InvalidInput, ModelLoadFailed
 from inference.fleet import Fleet
 from inference.pool import WorkerSettings
-from inference.queueing import Inferred, Tensors
+from inference.queueing import Inferred, Priority, Tensors
 
-__all__ = ["Engine", "EngineStats", "Inferred"]
+__all__ = ["Engine", "EngineStats", "Inferred", "Priority"]
 
 # A version that could not be loaded is refused without another try for so long.
 _LOAD_RETRY_S: Final = 5.0
@@ -158,6 +158,7 @@ class Engine:
         *,
         tenant: Hashable,
         deadline: float,
+        priority: Priority = Priority.LIVE,
     ) -> Inferred:
         """Run a call's rows, in batches with other calls', and return their outputs.
 
@@ -168,6 +169,7 @@ class Engine:
             rows: At least one array of ids, `(time,)` int64, none empty (`Pipeline.prepare`).
             tenant: Whose call it is: tenants take turns.
             deadline: Seconds of the loop's clock after which no answer is wanted.
+            priority: A batch job's rows run where no live call waits for a worker.
 
         Raises:
             QueueFull, EngineStopping, ModelLoadFailed: nothing ran.
@@ -182,7 +184,15 @@ class Engine:
             raise InvalidInput(param="input_data", detail="This version takes tensors by name.", reason="wrong_type")
         while bundle.key not in fleet.served:  # A loop, because it may be unloaded again before we go on.
             await self._load_before(bundle, deadline)
-        call = dispatcher.submit(bundle.key, rows, output=bundle.pipeline.collation.output, tenant=tenant, deadline=deadline)
+        call = dispatcher.submit(
+            bundle.key,
+            rows,
+            output=bundle.pipeline.collation.output,
+            tenant=tenant,
+            deadline=deadline,
+            limits=bundle.limits,
+            priority=priority,
+        )
         try:
             return await call.future
         except asyncio.CancelledError:
@@ -198,6 +208,7 @@ class Engine:
         tenant: Hashable,
         deadline: float,
         allow_nonfinite: bool = False,
+        priority: Priority = Priority.LIVE,
     ) -> Inferred:
         """Run a call with the graph's own tensors and return its outputs as the model gave them.
 
@@ -211,6 +222,7 @@ class Engine:
             tenant: Whose call it is: tenants take turns.
             deadline: Seconds of the loop's clock after which no answer is wanted.
             allow_nonfinite: Whether NaN and the infinities may be sent.
+            priority: As of `infer`.
 
         Returns:
             Texts, sequences and maps are object arrays of `bytes` (`signature.TensorSpec.kind`).
@@ -229,7 +241,9 @@ class Engine:
         tensors = Tensors(inputs, tuple(outputs or ()), signature.find_rows(inputs))
         while bundle.key not in fleet.served:
             await self._load_before(bundle, deadline)
-        call = dispatcher.submit(bundle.key, [tensors], output=None, tenant=tenant, deadline=deadline)
+        call = dispatcher.submit(
+            bundle.key, [tensors], output=None, tenant=tenant, deadline=deadline, limits=bundle.limits, priority=priority
+        )
         try:
             return await call.future
         except asyncio.CancelledError:

@@ -9,9 +9,10 @@ from typing import Final
 from inference import wire
 from inference.arrays import WireError
 from inference.artifacts import Bundle, read_model
-from inference.dispatch import Dispatcher, Station
+from inference.dispatch import Dispatcher
 from inference.errors import ModelLoadFailed, WorkerLost
 from inference.pool import Worker, WorkerSettings
+from inference.stations import Station
 from inference.wire import Frame, Kind
 
 logger = logging.getLogger(__name__)

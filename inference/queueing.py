@@ -1,6 +1,7 @@
 """What waits for one version: fair between tenants, and at hand by length (rows) or by form (tensors)."""
 
 import asyncio
+import enum
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
@@ -102,19 +103,31 @@ class Tensors:
         return self.outputs, frozenset((name, array.dtype.str, array.shape[1:]) for name, array in self.arrays.items())
 
 
+class Priority(enum.IntEnum):
+    """Who goes first: a batch job's rows run only where no live call waits for a worker."""
+
+    LIVE = 0
+    BATCH = 1
+
+
 class RowQueue:
     """The rows that wait for one version's pipeline, in two orders: by turn of their tenants, and by length."""
 
-    def __init__(self, key: str, *, number: int, costs: StepCosts) -> None:
+    def __init__(self, key: str, *, number: int, costs: StepCosts, limits: BatchLimits, priority: Priority = Priority.LIVE) -> None:
         """Open an empty queue.
 
         Args:
             key: The name callers know the version by.
             number: The one workers know it by.
             costs: What its time steps cost.
+            limits: Until a call brings others.
+            priority: Of all its rows.
         """
         self.key = key
         self.number = number
+        self.limits = limits
+        self.priority = priority
+        self.waiting_rows = 0  # Kept by the dispatcher: by weight.
         self.has_turn = False  # Kept by the dispatcher: whether the queue is in the round of versions.
         self._costs = costs
         # Ascending, kept beside each other: bisect runs in C on plain integers.
@@ -155,13 +168,19 @@ class RowQueue:
         else:
             self._remove(self._position(row))
 
-    def take(self, limits: BatchLimits) -> list[Row]:
+    def due_at(self) -> float:
+        """Return from when on a batch may leave, in seconds of `perf_counter`."""
+        if self._alone or len(self._rows) >= self.limits.max_rows:
+            return 0.0
+        return min(row.call.queued_at for row in self._rows) + self.limits.max_queue_delay_us / 1e6
+
+    def take(self) -> list[Row]:
         """Take the rows of the next batch: the oldest row of the tenant whose turn it is, and its like in length."""
         if self._alone:
             row = self._alone.popleft()
             row.waiting = False
             return [row]
-        chosen = self._choose(self._position(self._next_opener()), limits)
+        chosen = self._choose(self._position(self._next_opener()))
         batch = self._rows[chosen]
         for row in batch:
             row.waiting = False
@@ -178,9 +197,9 @@ class RowQueue:
         """Whether a worker's output is one for each of these rows."""
         return not isinstance(output, list) and len(output) == len(rows)
 
-    def _choose(self, opener: int, limits: BatchLimits) -> slice:
+    def _choose(self, opener: int) -> slice:
         """Return the positions that leave together with the opener's."""
-        return next_batch(self._lengths, opener, limits=limits, costs=self._costs)
+        return next_batch(self._lengths, opener, limits=self.limits, costs=self._costs)
 
     def _next_opener(self) -> Row:
         """Return the oldest waiting row of the next tenant; a tenant without rows drops out of the round."""
@@ -213,7 +232,9 @@ class TensorQueue(RowQueue):
     A row's `length` is the number of its form here: equal forms lie side by side, as equal lengths do.
     """
 
-    def __init__(self, key: str, *, number: int, joins: bool, outputs: Iterable[str]) -> None:
+    def __init__(
+        self, key: str, *, number: int, joins: bool, outputs: Iterable[str], limits: BatchLimits, priority: Priority = Priority.LIVE
+    ) -> None:
         """Open an empty queue.
 
         Args:
@@ -221,8 +242,10 @@ class TensorQueue(RowQueue):
             number: The one workers know it by.
             joins: Whether calls of one form may run together.
             outputs: The names of all outputs.
+            limits: Until a call brings others.
+            priority: Of all its rows.
         """
-        super().__init__(key, number=number, costs=StepCosts((1.0,)))
+        super().__init__(key, number=number, costs=StepCosts((1.0,)), limits=limits, priority=priority)
         self.joins = joins
         self._outputs = set(outputs)
         self._forms: dict[Hashable, int] = {}
@@ -253,11 +276,11 @@ class TensorQueue(RowQueue):
         wanted = set(rows[0].inputs.outputs) or self._outputs
         return isinstance(output, list) and len(output) == len(rows) and all(set(answer) == wanted for answer in output)
 
-    def _choose(self, opener: int, limits: BatchLimits) -> slice:
+    def _choose(self, opener: int) -> slice:
         """Return the positions of the opener's form, later calls first, as far as the rows go."""
         form = self._lengths[opener]
         first = last = opener
-        room = limits.max_rows - _rows_of(self._rows[opener])
+        room = self.limits.max_rows - _rows_of(self._rows[opener])
         while self.joins and last + 1 < len(self._rows) and self._lengths[last + 1] == form:
             room -= _rows_of(self._rows[last + 1])
             if room < 0:

@@ -111,6 +111,12 @@ class BodyTooLarge(MarketplaceError):
     code = "body_too_large"
 
 
+class CallerLeft(MarketplaceError):
+    """The client hung up before its call was answered. It was taken out of the queue; nothing was charged."""
+
+    code = "caller_left"
+
+
 class BodyIncomplete(MarketplaceError):
     """The connection ended before the whole body came."""
 

@@ -38,6 +38,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
+        self.waiting: asyncio.Task[Any] | None = None  # Of the gateway: cancelled when the client is gone.
+        self.is_lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn has it.
         """Begin; a client that sends nothing is not waited for long."""
@@ -50,6 +52,9 @@ class BoundedProtocol(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         self._head_timer = self._write_timer = None
+        self.is_lost = True
+        if self.waiting is not None:
+            self.waiting.cancel()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()

@@ -52,6 +52,7 @@ _TABLE: Final = (
     Problem("body_too_large", 413, _("Body too large"), _("The request's body is larger than the site reads."), NOTHING, _("Send fewer or shorter examples in one call.")),
     Problem("body_too_slow", 408, _("Body too slow"), _("The request's body did not come in time."), NOTHING, _("Send it again, faster or smaller.")),
     Problem("body_incomplete", 400, _("Body incomplete"), _("The connection ended before the whole body had come."), NOTHING, _("Send it again.")),
+    Problem("caller_left", 400, _("Caller left"), _("The connection ended before the call was answered: only the request log shows this."), NOTHING, _("Wait longer for the answer, or send X-Timeout-Ms: then the call ends with an answer that says so.")),
     Problem("request_malformed", 400, _("Malformed request"), _("The body is not JSON of the form that the address takes: the detail says where."), NOTHING, _("Correct the request. Unknown and repeated fields, NaN and Infinity are refused.")),
     Problem("header_invalid", 400, _("Invalid header"), _("A request header has a value that cannot be used."), NOTHING, _("Correct the header that the detail names.")),
     Problem("invalid_input", 422, _("Invalid input"), _("The JSON is sound, but the model does not take this input or these parameters."), NOTHING, _("See the model's page for what it takes.")),

@@ -1,5 +1,6 @@
 """Models and versions: what is sold, at which weight, until it is retired."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django import forms
@@ -8,7 +9,13 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from billing.models import Price
 from billing.money import CURRENCIES
@@ -19,6 +26,7 @@ from marketplace.amounts import price_words
 from marketplace.models import CatalogueModel, ModelVersion
 from marketplace.price_forms import PriceForm, fields_of
 from marketplace.publishing import retire_version, set_traffic_weight, set_version_price, set_visibility
+from marketplace.version_limits import VersionLimits, limits_of, set_version_limits
 
 
 class WeightForm(forms.Form):
@@ -44,6 +52,41 @@ class OperatorPriceForm(PriceForm):
                 field.widget = UnfoldAdminTextareaWidget()
             elif name != "currency":
                 field.widget = UnfoldAdminTextInputWidget()
+
+
+class LimitsForm(forms.Form):
+    """A version's own limits."""
+
+    max_batch_rows = forms.IntegerField(
+        required=False, min_value=1, max_value=256, widget=UnfoldAdminIntegerFieldWidget(), help_text="Rows of a batch; empty: 32."
+    )
+    max_batch_tokens = forms.IntegerField(
+        required=False, min_value=1, max_value=10**9, widget=UnfoldAdminIntegerFieldWidget(), help_text="Rows x longest; empty: 4096."
+    )
+    max_queue_delay_us = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=1_000_000,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text="Microseconds that a row waits for others though a worker is free; empty: 0.",
+    )
+    max_queue_rows = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=10**6,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text="Empty: as many as the site has room for.",
+    )
+    max_body_bytes = forms.IntegerField(
+        required=False,
+        min_value=1024,
+        max_value=64 * 2**20,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text="Empty: MAX_BODY_BYTES, or MAX_TENSOR_BODY_BYTES without a pipeline.",
+    )
+    allow_nonfinite = forms.BooleanField(
+        required=False, help_text="Callers may send NaN and infinities.", widget=UnfoldBooleanSwitchWidget()
+    )
 
 
 class VersionInline(TabularInline):
@@ -105,6 +148,10 @@ class ModelVersionAdmin(FactAdmin):
         "artifact",
         "digest",
         "size_bytes",
+        "max_batch_rows",
+        "max_batch_tokens",
+        "max_queue_delay_us",
+        "max_queue_rows",
         "max_body_bytes",
         "allow_nonfinite",
         "card",
@@ -112,7 +159,7 @@ class ModelVersionAdmin(FactAdmin):
         "created_at",
     )
     readonly_fields = ("shown_sku", "prices")
-    actions_detail = ("weigh", "set_price", "retire")
+    actions_detail = ("weigh", "set_price", "set_limits", "retire")
 
     @display(description="SKU")
     def shown_sku(self, version: ModelVersion) -> str:
@@ -166,6 +213,18 @@ class ModelVersionAdmin(FactAdmin):
         initial = {"currency": settings.CURRENCY, **(fields_of(shape_of_price(newest)) if newest else {})}
         form = bind(OperatorPriceForm, request, initial=initial)
         return run_deed(self, request, title=f"Set price of {version}", warning=warning, form=form, do=do, target=version)
+
+    @action(description="Set limits", url_path="limits", permissions=["deed"], icon="tune")
+    def set_limits(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Change how its calls wait and run together."""
+        version: ModelVersion = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            set_version_limits(version, VersionLimits(**fields), by=operator_of(request))
+
+        warning = "Holds for calls from a second on. Empty fields are the site's defaults."
+        form = bind(LimitsForm, request, initial=asdict(limits_of(version)))
+        return run_deed(self, request, title=f"Set limits of {version}", warning=warning, form=form, do=do, target=version)
 
     @action(description="Retire", url_path="retire", permissions=["deed"], icon="inventory_2")
     def retire(self, request: HttpRequest, object_id: str) -> HttpResponse:

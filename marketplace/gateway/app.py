@@ -9,7 +9,7 @@ from billing.metering import Meter
 from billing.money import Nanos
 from billing.pricing import Terms
 from inference.engine import Engine
-from marketplace.errors import BodyTooSlow, NotFound
+from marketplace.errors import BodyTooSlow, CallerLeft, NotFound
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
 from marketplace.gateway.idempotency import Claims
@@ -23,7 +23,7 @@ from marketplace.gateway.oip.statistics import CallStatistics
 from marketplace.gateway.options import GatewaySettings, read_options
 from marketplace.gateway.patience import Patience
 from marketplace.gateway.replies import Reply, answer, send_reply, write_reply
-from marketplace.gateway.request import Receive, Request, Scope, Send
+from marketplace.gateway.request import Receive, Request, Scope, Send, raise_if_left
 from marketplace.gateway.routing import Route, find_route, is_v2
 from marketplace.gateway.settling import Admitted, Answered, settle
 from marketplace.gateway.snapshot import Snapshot
@@ -160,9 +160,21 @@ class Gateway:
         highest = await self._highest_charge(exchange, caller, terms, call.units)
         options.check_cost(highest)
         hold = await self._meter.hold(caller.budgets, highest)
+        connection = exchange.request.connection
         try:
             exchange.end_stage(b"limit")
-            inferred = await wire.infer(self._engine, call, version, tenant=caller.tenant, deadline=options.deadline)
+            if connection is not None:
+                connection.waiting = asyncio.current_task()
+                if connection.is_lost:
+                    raise CallerLeft
+            try:
+                inferred = await wire.infer(self._engine, call, version, tenant=caller.tenant, deadline=options.deadline)
+            except asyncio.CancelledError:
+                raise_if_left(connection)
+                raise
+            finally:  # What settles is not cancelled: it is charged, and refunded if it cannot be delivered.
+                if connection is not None:
+                    connection.waiting = None
             exchange.add_stages((b"queue", inferred.queue_us / 1e6), (b"infer", inferred.infer_us / 1e6))
             reply = await settle(admitted, Answered(call, inferred, hold), meter=self._meter, recorder=self._recorder)
             self._statistics.answered(exchange, rows=call.rows, batch_rows=inferred.batch_rows)

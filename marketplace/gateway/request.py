@@ -1,12 +1,13 @@
 """One HTTP request as the gateway reads it: headers, client address, capped body."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
 from billing.ids import public_id, uuid7
-from marketplace.errors import BodyIncomplete, BodyTooLarge, HeaderInvalid
+from marketplace.errors import BodyIncomplete, BodyTooLarge, CallerLeft, HeaderInvalid
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -16,6 +17,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 class Connection(Protocol):
     """The connection under a request, where our own server is under it (`marketplace.http`)."""
+
+    waiting: "asyncio.Task[Any] | None"  # Cancelled when the client hangs up.
+    is_lost: bool
 
     def take_body(self) -> bytes | None:
         """Return the whole body if it is here."""
@@ -136,3 +140,15 @@ class Request:
 
 def _too_large(limit_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body is larger than {limit_bytes} bytes.")
+
+
+def raise_if_left(connection: Connection | None) -> None:
+    """Turn the cancellation of a call whose client has hung up into a refusal that is logged like any other.
+
+    Raises:
+        CallerLeft: it has; the current task goes on.
+    """
+    task = asyncio.current_task()
+    if connection is not None and connection.is_lost and task is not None:
+        task.uncancel()
+        raise CallerLeft

@@ -16,6 +16,7 @@ from billing.pricing import Terms
 from inference.artifacts import Bundle, load_bundle
 from marketplace.errors import ModelNotFound, PriceMissing
 from marketplace.models import CatalogueModel, ModelVersion
+from marketplace.version_limits import batch_limits_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,8 @@ def load_model(path: str) -> ServedModel | None:
 
 def _load_version(version: ModelVersion, path: str) -> ServedVersion:
     sku = f"{path}@{version.number}"
-    bundle = load_bundle(settings.ARTIFACTS_DIR / version.folder, artifact=version.artifact, sha256=version.digest)
+    folder, limits = settings.ARTIFACTS_DIR / version.folder, batch_limits_of(version)
+    bundle = load_bundle(folder, artifact=version.artifact, sha256=version.digest, limits=limits)
     return ServedVersion(
         id=version.pk,
         model_path=path,

@@ -63,6 +63,11 @@ class ModelVersion(models.Model):
     max_body_bytes = models.PositiveIntegerField(null=True, blank=True)
     # Whether callers may send NaN and infinities, which JSON cannot hold but binary tensors can.
     allow_nonfinite = models.BooleanField(default=False)
+    # How its rows wait and run together (`inference.batching.BatchLimits`); empty for the engine's defaults.
+    max_batch_rows = models.PositiveSmallIntegerField(null=True, blank=True)
+    max_batch_tokens = models.PositiveIntegerField(null=True, blank=True)  # Rows x longest.
+    max_queue_delay_us = models.PositiveIntegerField(null=True, blank=True)
+    max_queue_rows = models.PositiveIntegerField(null=True, blank=True)
     published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -71,6 +76,14 @@ class ModelVersion(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["model", "number"], name="version_number_once_per_model"),
             models.CheckConstraint(condition=Q(number__gt=0), name="version_number_positive"),
+            models.CheckConstraint(
+                condition=(Q(max_batch_rows=None) | Q(max_batch_rows__range=(1, 256)))
+                & (Q(max_batch_tokens=None) | Q(max_batch_tokens__gte=1))
+                & (Q(max_queue_delay_us=None) | Q(max_queue_delay_us__lte=1_000_000))
+                & (Q(max_queue_rows=None) | Q(max_queue_rows__gte=1))
+                & (Q(max_body_bytes=None) | Q(max_body_bytes__gte=1024)),
+                name="version_limits_sane",
+            ),
         ]
 
     def __str__(self) -> str:

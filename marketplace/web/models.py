@@ -18,6 +18,7 @@ from billing.models import Price
 from marketplace.interfaces import find_interface
 from marketplace.latency import latency_of_model
 from marketplace.models import CatalogueModel, ModelVersion, Organization
+from marketplace.version_limits import batch_limits_of
 from marketplace.web import snippets
 from marketplace.web.access import find_organization
 from marketplace.web.cards import render_card
@@ -108,6 +109,7 @@ def show_model(request: HttpRequest, owner: str, name: str) -> HttpResponse:
         "examples": EXAMPLES,
         "is_free": not is_member,
         "interface": interface,
+        "batching": batch_limits_of(live) if live else None,
         "may_try": live is not None and takes_text and (is_member or (owner, name) == TRY_MODEL),
         "takes_text": takes_text,
         "snippets": snippets.all_snippets(model.path, key="fb_sk_live_…", input_data=example["input_data"] if example else None),

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from inference.batching import BatchLimits
-from inference.dispatch import Dispatcher, Station
-from inference.errors import ModelFailed, ModelLoadFailed, WorkerLost
-from inference.queueing import Call
+from inference.dispatch import Dispatcher
+from inference.errors import ModelFailed, ModelLoadFailed, QueueFull, WorkerLost
+from inference.queueing import Call, Priority
+from inference.stations import Station
 from tests.inference.running import ids
 
 FLAT = {1: 100.0, 8: 100.0}
@@ -54,9 +55,17 @@ def dispatching(scenario: Callable[[Dispatcher], Coroutine[Any, Any, None]], **l
     asyncio.run(run())
 
 
-def submit(dispatcher: Dispatcher, *rows: list[int], key: str = "v", tenant: str = "a") -> Call:
+def submit(
+    dispatcher: Dispatcher,
+    *rows: list[int],
+    key: str = "v",
+    tenant: str = "a",
+    limits: BatchLimits | None = None,
+    priority: Priority = Priority.LIVE,
+) -> Call:
     deadline = asyncio.get_running_loop().time() + 5
-    return dispatcher.submit(key, [ids(*row) for row in rows], output="out", tenant=tenant, deadline=deadline)
+    wanted = [ids(*row) for row in rows]
+    return dispatcher.submit(key, wanted, output="out", tenant=tenant, deadline=deadline, limits=limits, priority=priority)
 
 
 async def turn() -> None:
@@ -171,3 +180,89 @@ def test_rows_whose_outputs_have_different_shapes_are_no_answer() -> None:
         assert isinstance(call.future.exception(), ModelFailed)
 
     dispatching(scenario, max_rows=1)
+
+
+def test_batch_jobs_run_where_no_live_call_waits() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        job = [submit(dispatcher, [9], priority=Priority.BATCH) for _ in range(2)]
+        submit(dispatcher, [1])
+        submit(dispatcher, [2], key="w")
+        runner = Runner(dispatcher)
+        await turn()
+        runner.answer()
+        submit(dispatcher, [3])
+        for _ in range(4):
+            runner.answer()
+        assert runner.batches == [[[1]], [[2]], [[3]], [[9]], [[9]]]
+        assert all(call.future.done() for call in job)
+        assert dispatcher.waiting_rows == 0
+
+    dispatching(scenario, max_rows=1)
+
+
+def test_batch_jobs_may_take_half_of_the_room_and_leave_the_rest_to_live_calls() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        for tenant in range(50):
+            submit(dispatcher, [9], tenant=f"job {tenant}", priority=Priority.BATCH)
+        with pytest.raises(QueueFull) as refused:
+            submit(dispatcher, [9], tenant="another", priority=Priority.BATCH)
+        assert refused.value.max_queue_rows == 50
+        submit(dispatcher, *[[1]] * 50)
+        assert dispatcher.waiting_rows == 100
+
+    dispatching(scenario)
+
+
+def test_a_version_has_its_own_bound_on_waiting_rows() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        few = BatchLimits(max_queue_rows=2)
+        waiting = submit(dispatcher, [1], [2], limits=few)
+        with pytest.raises(QueueFull) as refused:
+            submit(dispatcher, [3], limits=few, tenant="b")
+        assert (refused.value.waiting_rows, refused.value.max_queue_rows) == (2, 2)
+        submit(dispatcher, [4], key="w", tenant="b")  # Other versions have room.
+        dispatcher.abandon(waiting)
+        submit(dispatcher, [3], limits=few)
+
+    dispatching(scenario)
+
+
+def test_a_changed_limit_holds_for_the_next_batch() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        runner = Runner(dispatcher)
+        submit(dispatcher, [0])
+        await turn()
+        for number in range(4):
+            submit(dispatcher, [number], limits=BatchLimits(max_rows=2))
+        runner.answer()
+        runner.answer()
+        assert [len(batch) for batch in runner.batches] == [1, 2, 2]
+
+    dispatching(scenario)
+
+
+def test_a_delay_keeps_rows_until_the_oldest_has_waited_or_the_batch_is_full() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        patient = BatchLimits(max_rows=3, max_queue_delay_us=50_000)
+        runner = Runner(dispatcher)
+        first = submit(dispatcher, [1], limits=patient)
+        await asyncio.sleep(0.01)
+        submit(dispatcher, [2], limits=patient)
+        await asyncio.sleep(0.01)
+        assert runner.batches == []
+        submit(dispatcher, [5], key="w")  # Others do not wait for it.
+        await turn()
+        assert runner.batches == [[[5]]]
+        runner.answer()
+        async with asyncio.timeout(2):
+            while len(runner.batches) < 2:  # noqa: ASYNC110 (a runner sets no event)
+                await asyncio.sleep(0.005)
+        assert sorted(runner.batches[1]) == [[1], [2]]
+        runner.answer()
+        assert first.future.result().queue_us >= 40_000
+        for number in range(3):
+            submit(dispatcher, [number], limits=patient)
+        await turn()
+        assert len(runner.batches[2]) == 3  # Full: at once.
+
+    dispatching(scenario)

@@ -22,11 +22,12 @@ def row(queue: RowQueue, *, tenant: str, length: int = 5) -> Row:
 
 
 def take(queue: RowQueue, limits: BatchLimits = ONE) -> list[Row]:
-    return queue.take(limits)
+    queue.limits = limits
+    return queue.take()
 
 
 def test_tenants_take_turns_and_each_sends_its_oldest_row() -> None:
-    queue = RowQueue("key", number=1, costs=COSTS)
+    queue = RowQueue("key", number=1, costs=COSTS, limits=ONE)
     a1, a2, a3 = (row(queue, tenant="a", length=length) for length in (9, 1, 5))
     b1, b2 = (row(queue, tenant="b", length=length) for length in (2, 7))
     for waiting in (a1, a2, a3, b1, b2):
@@ -37,7 +38,7 @@ def test_tenants_take_turns_and_each_sends_its_oldest_row() -> None:
 
 
 def test_rows_of_other_tenants_fill_the_batch_of_the_one_whose_turn_it_is() -> None:
-    queue = RowQueue("key", number=1, costs=COSTS)
+    queue = RowQueue("key", number=1, costs=COSTS, limits=ONE)
     a, b, other = row(queue, tenant="a", length=4), row(queue, tenant="b", length=4), row(queue, tenant="b", length=400)
     for waiting in (a, b, other):
         queue.add(waiting)
@@ -47,7 +48,7 @@ def test_rows_of_other_tenants_fill_the_batch_of_the_one_whose_turn_it_is() -> N
 
 
 def test_a_row_that_is_retried_runs_alone_and_first() -> None:
-    queue = RowQueue("key", number=1, costs=COSTS)
+    queue = RowQueue("key", number=1, costs=COSTS, limits=ONE)
     retried, waiting = row(queue, tenant="a"), row(queue, tenant="a")
     queue.add(retried)
     queue.add(waiting)
@@ -60,7 +61,7 @@ def test_a_row_that_is_retried_runs_alone_and_first() -> None:
 
 
 def test_a_row_that_was_taken_out_never_leaves() -> None:
-    queue = RowQueue("key", number=1, costs=COSTS)
+    queue = RowQueue("key", number=1, costs=COSTS, limits=ONE)
     gone, stays, retried = (row(queue, tenant="a") for _ in range(3))
     queue.add(gone)
     queue.add(stays)
@@ -76,7 +77,7 @@ def test_a_row_that_was_taken_out_never_leaves() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 20), st.sampled_from(["add", "alone", "take", "discard"])), max_size=80))
 def test_every_row_leaves_exactly_once_whatever_is_done_to_the_queue(steps: list[tuple[str, int, str]]) -> None:
-    queue = RowQueue("key", number=1, costs=COSTS)
+    queue = RowQueue("key", number=1, costs=COSTS, limits=ONE)
     waiting: list[Row] = []
     left: list[Row] = []
     for tenant, length, step in steps:

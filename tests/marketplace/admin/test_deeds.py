@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import IntegrityError
 from django.test import Client
 from django.urls import reverse
 
@@ -188,3 +189,32 @@ def test_staff_who_may_only_look_do_nothing(client: Client, organization: Organi
     assert client.post(deed(ORGANIZATION, "suspend", organization.pk), {"reason": "r"}).status_code == 403
     organization.refresh_from_db()
     assert organization.suspended_at is None
+
+
+def test_a_versions_limits_are_set_and_noted_once(desk: Client, sentiment: ModelVersion) -> None:
+    page = deed(VERSION, "set_limits", sentiment.pk)
+    assert desk.get(page).status_code == 200
+    for _ in range(2):
+        desk.post(page, {"max_batch_rows": "8", "max_queue_delay_us": "0", "max_body_bytes": "", "allow_nonfinite": "on"})
+
+    sentiment.refresh_from_db()
+    assert (sentiment.max_batch_rows, sentiment.max_queue_delay_us, sentiment.max_body_bytes) == (8, 0, None)
+    assert sentiment.allow_nonfinite
+    event = AuditEvent.objects.get(action="version.limited")
+    assert event.details["max_batch_rows"] == {"from": None, "to": 8}
+    assert ControlChange.objects.filter(subject="model").exists()
+
+
+@pytest.mark.parametrize(
+    "field", [{"max_batch_rows": "257"}, {"max_batch_rows": "0"}, {"max_queue_delay_us": "-1"}, {"max_body_bytes": "9"}]
+)
+def test_limits_that_make_no_sense_are_refused(desk: Client, sentiment: ModelVersion, field: dict[str, str]) -> None:
+    assert desk.post(deed(VERSION, "set_limits", sentiment.pk), field).status_code == 200
+
+    assert not AuditEvent.objects.filter(action="version.limited").exists()
+
+
+@pytest.mark.parametrize("change", [{"max_batch_rows": 0}, {"max_batch_rows": 300}, {"max_queue_rows": 0}, {"max_body_bytes": 1}])
+def test_the_database_itself_refuses_such_limits(sentiment: ModelVersion, change: dict[str, int]) -> None:
+    with pytest.raises(IntegrityError, match="version_limits_sane"):
+        ModelVersion.objects.filter(pk=sentiment.pk).update(**change)
