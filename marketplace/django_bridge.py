@@ -6,25 +6,31 @@ from the thread, so that eight clients who dribble, or hang up at the wrong mome
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from io import BytesIO
 from time import monotonic
-from typing import Any, Final
+from typing import IO, Any, Final, TypeVar
 
 from a2wsgi.wsgi import build_environ
 from django.conf import settings
+from django.db import OperationalError, close_old_connections
 
+from billing.errors import StorageUnavailable
 from marketplace.errors import BodyIncomplete, BodyTooSlow, MarketplaceError, SiteBusy
 from marketplace.gateway.replies import Headers, Reply, refusal
 from marketplace.gateway.request import Message, Receive, Request, Scope, Send
 from marketplace.logs import begin_request
 from marketplace.problems import problem_of
 from marketplace.room import Room, Stay
+from marketplace.spool import MAX_UPLOADS, spooled
+from marketplace.uploads import admit_upload, is_upload
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # More threads let slow pages overlap; each has a database connection.
 _THREADS: Final = 8
@@ -52,6 +58,7 @@ class DjangoBridge:
         self._outgoing = Room(limit_bytes=_ROOM_BYTES)
         self._at_once = 0
         self._held_bytes = 0  # Of bodies in Django.
+        self._uploads = 0
         self._probe: Future[None] | None = None
         self._probed_at = 0.0
 
@@ -63,7 +70,7 @@ class DjangoBridge:
             reply = await self._answer(scope, receive)
         except BodyIncomplete:
             return  # Nobody is there to be told.
-        except MarketplaceError as error:
+        except (MarketplaceError, StorageUnavailable) as error:
             reply = _refuse(error, request)
         if not any(name == b"request-id" for name, _ in reply.headers):
             reply.headers.append((b"request-id", request.public_id.encode()))
@@ -82,17 +89,43 @@ class DjangoBridge:
         return monotonic() - self._probed_at < _UNRESPONSIVE_S
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+        if is_upload(scope["method"], scope["path"]) and await self._admits(scope):
+            return await self._answer_upload(scope, receive)
         body = await self._read(scope, receive)
         if self._at_once >= _MOST_AT_ONCE or self._held_bytes + len(body) > _ROOM_BYTES:
             raise SiteBusy
         self._at_once += 1
         self._held_bytes += len(body)
         try:
-            run = copy_context().run
-            return await asyncio.get_running_loop().run_in_executor(self._threads, run, self._run, _environ(scope, body))
+            return await self._in_thread(self._run, _environ(scope, BytesIO(body), len(body)))
         finally:
             self._at_once -= 1
             self._held_bytes -= len(body)
+
+    async def _admits(self, scope: Scope) -> bool:
+        """Whether whoever sends an upload may send much; who may not is read like any other request."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        peer = scope["client"][0] if scope.get("client") else ""
+        try:
+            return await self._in_thread(_admit, scope["path"], headers, peer)
+        except OperationalError as error:
+            message = "The database cannot be read."
+            raise StorageUnavailable(message) from error
+
+    async def _answer_upload(self, scope: Scope, receive: Receive) -> Reply:
+        """Have Django read the body from the disk, where it was put piece by piece."""
+        if self._uploads >= MAX_UPLOADS:
+            raise SiteBusy
+        self._uploads += 1
+        try:
+            async with spooled(scope, receive) as (body, size):
+                return await self._in_thread(self._run, _environ(scope, body, size))
+        finally:
+            self._uploads -= 1
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        run = copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run, work, *arguments)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         """Read the whole body; raise BodyTooLarge, BodyTooSlow or BodyIncomplete."""
@@ -134,25 +167,30 @@ def _most_bytes(path: str) -> int:
     return settings.MAX_BATCH_BYTES + _MULTIPART_BYTES if path == "/v1/batches" else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 
 
+def _admit(path: str, headers: Mapping[str, str], peer: str) -> bool:
+    close_old_connections()  # This is no request of Django's, which would see to it.
+    return admit_upload(path, headers, peer=peer)
+
+
 def _nothing() -> None:
     """Be done."""
 
 
-def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
+def _environ(scope: Scope, body: IO[bytes], size: int) -> dict[str, Any]:
     # Names with an underscore are dropped, as nginx does: in WSGI X_Forwarded_For would pass for X-Forwarded-For.
     headers = [(name, value) for name, value in scope["headers"] if b"_" not in name and name != b"transfer-encoding"]
-    environ: dict[str, Any] = dict(build_environ({**scope, "headers": headers, "query_string": b""}, BytesIO(body)))  # type: ignore[typeddict-item, arg-type]
+    environ: dict[str, Any] = dict(build_environ({**scope, "headers": headers, "query_string": b""}, body))  # type: ignore[typeddict-item, arg-type]
     environ["QUERY_STRING"] = scope["query_string"].decode("latin-1")
-    environ["CONTENT_LENGTH"] = str(len(body))  # Also of a chunked one: Django reads no further than this.
+    environ["CONTENT_LENGTH"] = str(size)  # Also of a chunked one: Django reads no further than this.
     return environ
 
 
-def _refuse(error: MarketplaceError, request: Request) -> Reply:
+def _refuse(error: MarketplaceError | StorageUnavailable, request: Request) -> Reply:
     """Return a refusal, as the REST API has them below /v1/ and as plain text elsewhere."""
     reply = refusal(error, request)
     if not request.path.startswith("/v1/"):
         reply.headers = [(b"content-type", b"text/plain; charset=utf-8"), *reply.headers[1:]]
-        reply.body = f"{problem_of(error).title}. {error.detail}\n".encode()
+        reply.body = f"{problem_of(error).title}. {getattr(error, 'detail', '') or problem_of(error).happened}\n".encode()
     if reply.status in {408, 413}:  # The rest of the body may still come, and is not read.
         reply.headers.append((b"connection", b"close"))
     return reply

@@ -298,3 +298,54 @@ class WebhookLimitReached(MarketplaceError):
     def __init__(self, *, limit: int) -> None:
         super().__init__(f"The organization already has {limit} webhook endpoints. Delete one first.")
         self.limit = limit
+
+
+class UploadInvalid(MarketplaceError):
+    """What was sent to be published cannot be. Nothing was kept."""
+
+    code = "upload_invalid"
+
+    def __init__(self, detail: str, *, param: str | None = None) -> None:
+        super().__init__(detail)
+        self.param = param
+
+
+class UploadsRefused(MarketplaceError):
+    """This site's kernel has no Landlock, so models of others are neither examined nor run here."""
+
+    code = "uploads_refused"
+
+
+class ModelNameTaken(MarketplaceError):
+    """The organization already has a model of this name. Nothing was made."""
+
+    code = "model_name_taken"
+    param = "name"
+
+
+class ModelStorageExceeded(MarketplaceError):
+    """The organization's models would take more room than it has. Nothing was kept."""
+
+    code = "model_storage_exceeded"
+
+    def __init__(self, *, limit_bytes: int, used_bytes: int, asked_bytes: int) -> None:
+        used, limit = used_bytes // 2**20, limit_bytes // 2**20
+        super().__init__(f"The organization's models take {used} MB of {limit} MB; these files have {-(-asked_bytes // 2**20)} MB.")
+        self.limit_bytes, self.used_bytes, self.asked_bytes = limit_bytes, used_bytes, asked_bytes
+
+
+class TooManyWaiting(MarketplaceError):
+    """The organization has as many versions waiting to be examined as it may. Nothing was kept."""
+
+    code = "too_many_waiting"
+    retry_after_s = 60.0
+
+
+class VersionStateWrong(MarketplaceError):
+    """The version's state does not allow this. Nothing was changed."""
+
+    code = "version_state_wrong"
+
+    def __init__(self, *, state: str, wanted: str) -> None:
+        super().__init__(f"The version is {state}; it must be {wanted}.")
+        self.state, self.wanted = state, wanted

@@ -26,6 +26,7 @@ ROTATION_GRACES = {"0": timedelta(0), "1h": timedelta(hours=1), "24h": timedelta
 SCOPES: Final = (
     "predict",
     "models:read",
+    "models:write",
     "keys:read",
     "keys:write",
     "organization:read",

@@ -15,7 +15,19 @@ def rest_documentation(site_url: str) -> dict[str, Any]:
         "SCHEMA_PATH_PREFIX": "/v1",
         "TAGS": [
             {"name": name}
-            for name in ("Predict", "Models", "Keys", "Predictions", "Batches", "Webhooks", "Requests", "Usage", "Invoices", "Organization")
+            for name in (
+                "Predict",
+                "Models",
+                "Publishing",
+                "Keys",
+                "Predictions",
+                "Batches",
+                "Webhooks",
+                "Requests",
+                "Usage",
+                "Invoices",
+                "Organization",
+            )
         ],
         "PREPROCESSING_HOOKS": ["marketplace.api.schema.without_pages"],
         "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "marketplace.api.schema.add_gateway"],

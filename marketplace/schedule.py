@@ -11,6 +11,7 @@ BEAT_SCHEDULE: Final[dict[str, Any]] = {
     "close-periods": {"task": "billing.tasks.close_periods", "schedule": 900.0, "options": {"expires": 600}},
     "run-predictions": {"task": "marketplace.tasks.run_predictions", "schedule": 5.0, "options": {"expires": 5}},
     "deliver-webhooks": {"task": "marketplace.tasks.deliver_webhooks", "schedule": 5.0, "options": {"expires": 5}},
+    "examine-versions": {"task": "marketplace.tasks.examine_versions", "schedule": 5.0, "options": {"expires": 5}},
     "sweep-payments": {"task": "billing.tasks.sweep_payments", "schedule": 3.0, "options": {"expires": 3}},
     "catch-up-payments": {"task": "billing.tasks.catch_up_payments", "schedule": 300.0, "options": {"expires": 300}},
     "look-for-notices": {"task": "marketplace.tasks.look_for_notices", "schedule": 60.0, "options": {"expires": 60}},

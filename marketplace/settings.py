@@ -233,7 +233,20 @@ INFERENCE_WORKERS: Final = env_int("INFERENCE_WORKERS", default=0, minimum=0, ma
 MAX_QUEUE_ROWS: Final = env_int("MAX_QUEUE_ROWS", default=1024, minimum=1)
 # Where published artifacts lie, one folder per version.
 ARTIFACTS_DIR: Final = Path(env_str("ARTIFACTS_DIR", default=str(VAR_DIR / "artifacts"))).resolve()
+# Serve the int8 model of a version that has one, where it runs on a CPU; no: float32 everywhere.
+SERVE_INT8: Final = env_bool("SERVE_INT8", default=True)
+# GPU memory one model's session may take, in megabytes; 0 is as much as there is. Only where CUDA runs.
+GPU_MEMORY_MB: Final = env_int("GPU_MEMORY_MB", default=0, minimum=0)
 STARTER_DIR: Final = BASE_DIR / "inference" / "starter"
+
+# ---------------------------------------------------------------- Publishing
+
+# Largest upload of a version's files, in megabytes: it passes through the disk of VAR_DIR and the temporary folder.
+MAX_UPLOAD_MB: Final = env_int("MAX_UPLOAD_MB", default=288, minimum=1, maximum=2048)
+# Room for all files of an organization's versions, in megabytes.
+ORGANIZATION_STORAGE_MB: Final = env_int("ORGANIZATION_STORAGE_MB", default=2048, minimum=1)
+# Longest each of an examination's steps may take, in seconds. A hostile model holds a core for so long.
+GATE_TIMEOUT_S: Final = env_int("GATE_TIMEOUT_S", default=120, minimum=5, maximum=3600)
 
 # ---------------------------------------------------------------- Work off the call
 

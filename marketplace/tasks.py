@@ -1,6 +1,9 @@
 """Work off the call: what the marketplace sweeps up. Every task may run twice."""
 
 import logging
+import os
+import subprocess
+import sys
 from datetime import timedelta
 
 from celery import shared_task
@@ -8,6 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from marketplace import audit, predictions, runner
+from marketplace.examining import waiting_versions
 from marketplace.models import ControlChange, GatewayReport, IdempotencyRecord, RequestLog, WebhookMessage
 from marketplace.webhooks import delivering, notices
 
@@ -59,3 +63,26 @@ def look_for_notices() -> None:
 def deliver_webhooks() -> None:
     """Deliver the webhooks that are due; a nudge, and a sweep every few seconds."""
     delivering.deliver_due()
+
+
+_examiner: "subprocess.Popen[bytes] | None" = None
+
+
+@shared_task
+def examine_versions() -> None:
+    """Start a process that examines the versions that wait, unless ours is at it. Safe to run twice, or anywhere.
+
+    A process of its own: an examination takes minutes where a model is hostile, and this one has books to
+    check meanwhile. It ends with us; what it leaves half done is taken up again (`examining.py`).
+    """
+    global _examiner  # noqa: PLW0603 (one child per Celery process, which must be collected)
+    if _examiner is not None and _examiner.poll() is None:
+        return
+    _examiner = None
+    if waiting_versions().exists():
+        _examiner = subprocess.Popen(  # noqa: S603 (our own interpreter and command)
+            [sys.executable, str(settings.BASE_DIR / "manage.py"), "examine", "--parent-pid", str(os.getpid())],
+            cwd=settings.BASE_DIR,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )

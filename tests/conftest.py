@@ -149,13 +149,17 @@ def sentiment(db: None) -> "ModelVersion":
     """The starter model, published by the organization `farebox` at 200 nanos per token."""
     from django.conf import settings as site
 
+    from inference.gate.examine import Examination
+    from inference.gate.report import Report, passed
     from marketplace.publishing import list_model, publish_version
     from marketplace.tenants import found_organization
 
     source = site.STARTER_DIR / "sentiment"
     house = found_organization(name="Farebox", slug="farebox", owner=None, by="test")
     model = list_model(owner=house, name="sentiment", source=source, public=True, by="test")
-    return publish_version(model=model, source=source, unit="token", unit_nanos=200, by="test")
+    # What the gate finds of it is tested with the gate; here a second of it per test would be all that the tests do.
+    examination = Examination(Report(checks=[passed("sandbox", "Not examined in this test.")]))
+    return publish_version(model=model, source=source, unit="token", unit_nanos=200, by="test", examination=examination)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ _GRAPH_WALL_S: Final = 30.0
 _MAX_SAMPLES_BYTES: Final = 16 * 2**20
 _MAX_SAMPLE_CHARACTERS: Final = 100_000
 # Messages of one process: some twenty are usual.
-_MAX_MESSAGES: Final = 1_000
+_MAX_MESSAGES: Final = 200
 
 
 class _TimeUp(Exception):
@@ -199,13 +199,21 @@ def _note(link: Link, message: Mapping[str, Any], told: _Told) -> None:
             fields = message["check"]
             told.checks.append(Check(str(fields["name"])[:40], Outcome(fields["outcome"]), str(fields["detail"])[:1000]))
         elif "figures" in message:
-            told.figures |= dict(message["figures"])
+            told.figures |= _figures_of(message["figures"])
         elif 0 <= int(message["blob"]) <= MAX_MODEL_BYTES:
             told.blob = link.receive_bytes(int(message["blob"]))
         else:
             raise LinkLost
     except (KeyError, TypeError, ValueError) as error:
         raise LinkLost from error
+
+
+def _figures_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers among what was told, and those of int8: pages and programs show them as they are."""
+    figures: dict[str, Any] = {str(name)[:40]: value for name, value in told.items() if value is None or isinstance(value, int | float)}
+    if isinstance(told.get("int8"), dict):
+        figures["int8"] = _figures_of({name: value for name, value in told["int8"].items() if name != "int8"})
+    return figures
 
 
 def _rows_of(pipeline: Pipeline, samples: bytes, *, most: int) -> list[list[int]]:

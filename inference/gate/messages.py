@@ -9,7 +9,7 @@ from typing import Any, Final
 _LENGTH: Final = struct.Struct(">I")
 _PIECE_BYTES: Final = 2**20
 # The child has run a stranger's model: what it says is bounded. A report's message has a few hundred bytes.
-_MAX_MESSAGE_BYTES: Final = 2**20
+_MAX_MESSAGE_BYTES: Final = 64 * 2**10
 # The question goes the other way, from us: rows of ids of 64 samples.
 _MAX_QUESTION_BYTES: Final = 64 * 2**20
 

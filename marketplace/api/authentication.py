@@ -33,25 +33,34 @@ class KeyAuthentication(BaseAuthentication):
             KeyMissing, KeyMalformed, KeyMistyped, KeyUnknown, KeyRevoked, KeyExpired: 401.
             OrganizationSuspended, AddressNotAllowed: 403.
         """
-        secret = bearer_secret(request.META.get("HTTP_AUTHORIZATION"))
-        check_form(secret)
-        key = ApiKey.objects.select_related("organization__account").filter(digest=digest(secret)).first()
-        if key is None:
-            raise KeyUnknown
-        caller_of(key).check_usable(now=time.time(), address=client_address(request._request))  # noqa: SLF001 (DRF names it so)
+        key = usable_key(request.META.get("HTTP_AUTHORIZATION"), address=client_address(request._request))  # noqa: SLF001 (DRF names it so)
         _touch(key)
         return AnonymousUser(), key
 
 
+def usable_key(authorization: str | None, *, address: str) -> ApiKey:
+    """Return the key of an Authorization header, read with its organization and account; raises as `authenticate` does."""
+    secret = bearer_secret(authorization)
+    check_form(secret)
+    key = ApiKey.objects.select_related("organization__account").filter(digest=digest(secret)).first()
+    if key is None:
+        raise KeyUnknown
+    caller_of(key).check_usable(now=time.time(), address=address)
+    return key
+
+
 def client_address(request: HttpRequest) -> str:
-    """Return the caller's address: the peer's, or what a trusted proxy says of it.
+    """Return the caller's address: the peer's, or what a trusted proxy says of it."""
+    return address_behind(str(request.META.get("REMOTE_ADDR", "")), request.META.get("HTTP_X_FORWARDED_FOR"))
+
+
+def address_behind(peer: str, forwarded: str | None) -> str:
+    """Return the address behind a peer that may be a trusted proxy.
 
     Only the last X-Forwarded-For entry is believed: it is the one our own proxy appended.
     """
-    peer = str(request.META.get("REMOTE_ADDR", ""))
-    forwarded = request.META.get("HTTP_X_FORWARDED_FOR")
     if forwarded and peer in settings.TRUSTED_PROXIES:
-        return str(forwarded).rsplit(",", 1)[-1].strip()
+        return forwarded.rsplit(",", 1)[-1].strip()
     return peer
 
 

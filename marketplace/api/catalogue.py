@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Prefetch, Q, QuerySet
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -12,17 +13,22 @@ from rest_framework.response import Response
 
 from billing.models import Price
 from inference.signature import TensorSpec
+from marketplace import publishing
 from marketplace.api.authentication import key_of, tenant_of
 from marketplace.api.documented import operation
-from marketplace.api.endpoint import Endpoint, read_query
-from marketplace.api.fields import Constant, Moment, PublicId, View
+from marketplace.api.endpoint import Endpoint, read_body, read_query
+from marketplace.api.fields import Constant, Flag, Form, Moment, PublicId, Text, View
 from marketplace.api.gateway_schema import model_document
 from marketplace.api.lists import list_of, page_form, read_page, render_list
 from marketplace.api.prices import PriceView
+from marketplace.api.versions import TAG as PUBLISHING
+from marketplace.api.versions import check_publisher, find_own_model
 from marketplace.errors import ModelNotFound
+from marketplace.gateway.callers import caller_of
 from marketplace.interfaces import Interface, find_interface, has_files
 from marketplace.latency import Latency, latency_of_model
 from marketplace.models import CatalogueModel, ModelVersion
+from marketplace.models.catalogue import model_name
 
 TAG = "Models"
 
@@ -33,7 +39,7 @@ class VersionView(View):
     object = Constant("model_version")
     id = PublicId("ver")
     number = serializers.IntegerField()
-    state = serializers.ChoiceField(choices=ModelVersion.State.choices)
+    state = serializers.ChoiceField(choices=["live", "retired"])
     digest = serializers.CharField(help_text="SHA-256 of the artifact, hexadecimal.")
     size_bytes = serializers.IntegerField()
     traffic_weight = serializers.IntegerField(help_text="Its share of the calls that name no version.")
@@ -108,8 +114,8 @@ def _visible(request: Request) -> QuerySet[CatalogueModel]:
         paths = [path.split("/", 1) for path in key.allowed_models]
         allowed = [Q(owner__slug=owner, name=name) for owner, name in paths]
         rows = rows.filter(allowed[0] if len(allowed) == 1 else Q(*allowed, _connector=Q.OR))
-    shown = [ModelVersion.State.LIVE, ModelVersion.State.RETIRED]  # Drafts are their maker's business.
-    versions = ModelVersion.objects.filter(state__in=shown).order_by("-number")
+    # What was never published is its maker's business.
+    versions = ModelVersion.objects.filter(ModelVersion.published()).order_by("-number")
     return rows.select_related("owner").prefetch_related(Prefetch("versions", versions, to_attr="shown_versions"))
 
 
@@ -171,10 +177,31 @@ def _open_interface(model: CatalogueModel, shown: Mapping[str, Any]) -> Interfac
     return None
 
 
+class ModelForm(Form):
+    """A model to be made; versions are uploaded afterwards."""
+
+    name = serializers.RegexField(model_name.regex, max_length=40, help_text="Lowercase letters, digits and single hyphens.")
+    title = Text(max_length=80)
+    summary = Text(max_length=200)
+    task = Text(max_length=40, help_text="As model hubs name tasks: text-classification.")
+    card_markdown = Text(max_length=50_000, default="", allow_blank=True)
+    public = Flag(default=False, help_text="Whether all organizations may call it.")
+
+
+class ModelPatch(Form):
+    """What can be changed of a model."""
+
+    title = Text(max_length=80, required=False)
+    summary = Text(max_length=200, required=False)
+    task = Text(max_length=40, required=False)
+    card_markdown = Text(max_length=50_000, required=False, allow_blank=True)
+    public = Flag(required=False)
+
+
 class Models(Endpoint):
     """The catalogue."""
 
-    scope = {"GET": "models:read"}
+    scope = {"GET": "models:read", "POST": "models:write"}
 
     @operation(
         "list_models",
@@ -195,11 +222,29 @@ class Models(Endpoint):
             render_list(page, request, ModelView(_show_all(page.rows, currency=tenant_of(request).account.currency), many=True).data)
         )
 
+    @operation(
+        "create_model",
+        summary="Make a model",
+        tag=PUBLISHING,
+        takes=ModelForm,
+        answers=ModelView,
+        status=201,
+        refusals=["request_malformed", "model_name_taken", "body_too_large"],
+    )
+    def post(self, request: Request) -> Response:
+        """Make an entry of the catalogue. Nobody can call it until one of its versions is live."""
+        owner, fields = tenant_of(request), read_body(request, ModelForm).validated_data
+        check_publisher(request)
+        caller_of(key_of(request)).check_model(f"{owner.slug}/{fields['name']}")
+        publishing.create_model(owner=owner, by=key_of(request), **fields)
+        [shown] = _show_all([_find(request, owner.slug, fields["name"])], currency=owner.account.currency)
+        return Response(ModelView(shown).data, status=201)
+
 
 class Model(Endpoint):
     """One model."""
 
-    scope = {"GET": "models:read"}
+    scope = {"GET": "models:read", "PATCH": "models:write"}
 
     @operation("get_model", summary="Show a model", tag=TAG, answers=ModelDetailView, refusals=["model_not_found"])
     def get(self, request: Request, owner: str, name: str) -> Response:
@@ -215,6 +260,26 @@ class Model(Endpoint):
             "latency": _latency_fields(latency_of_model(model)),
         }
         return Response(ModelDetailView(fields).data)
+
+    @operation(
+        "update_model",
+        summary="Change what is said of a model",
+        tag=PUBLISHING,
+        takes=ModelPatch,
+        answers=ModelView,
+        refusals=["model_not_found", "request_malformed", "body_too_large"],
+    )
+    def patch(self, request: Request, owner: str, name: str) -> Response:
+        """Change a model's title, summary, task, card, or who may call it. Only for its owner."""
+        model = find_own_model(request, owner, name)
+        check_publisher(request)
+        fields: dict[str, Any] = read_body(request, ModelPatch).validated_data
+        with transaction.atomic():
+            publishing.describe_model(model, facts=fields, by=key_of(request))
+            if fields.get("public", model.public) != model.public:
+                publishing.set_visibility(model, public=fields["public"], by=key_of(request))
+        [shown] = _show_all([_find(request, owner, name)], currency=tenant_of(request).account.currency)
+        return Response(ModelView(shown).data)
 
 
 def _signature_fields(interface: Interface) -> dict[str, Any]:

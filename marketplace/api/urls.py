@@ -12,6 +12,7 @@ from marketplace.api.predictions import OnePrediction, PredictionCancellation, P
 from marketplace.api.requests import LoggedRequest, Requests
 from marketplace.api.schema import OpenApiDocument
 from marketplace.api.usage import Usage
+from marketplace.api.versions import Version, VersionLive, VersionPrice, VersionRetirement, Versions
 from marketplace.api.webhooks import Webhook, WebhookDeliveries, WebhookResend, WebhookRotation, Webhooks, WebhookTest
 
 app_name = "api"
@@ -24,6 +25,11 @@ urlpatterns = [
     path("models", Models.as_view(), name="models"),
     path("models/<str:owner>/<str:name>", Model.as_view(), name="model"),
     path("models/<str:owner>/<str:name>/openapi.json", ModelOpenApi.as_view(), name="model_openapi"),
+    path("models/<str:owner>/<str:name>/versions", Versions.as_view(), name="versions"),
+    path("models/<str:owner>/<str:name>/versions/<int:version>", Version.as_view(), name="version"),
+    path("models/<str:owner>/<str:name>/versions/<int:version>/live", VersionLive.as_view(), name="version_live"),
+    path("models/<str:owner>/<str:name>/versions/<int:version>/price", VersionPrice.as_view(), name="version_price"),
+    path("models/<str:owner>/<str:name>/versions/<int:version>/retire", VersionRetirement.as_view(), name="version_retirement"),
     re_path(r"^models/[^/]+/[^/]+/(?:predict|predictions|estimate)$", GatewayOnly.as_view(), name="gateway_only"),
     path("organization", Organization.as_view(), name="organization"),
     path("balance", Balance.as_view(), name="balance"),

@@ -6,7 +6,9 @@ from typing import Final, NamedTuple
 
 from marketplace.errors import MethodNotAllowed, ModelNotFound
 
-PREFIX: Final = "/v1/models/"  # Every POST below it is the gateway's.
+PREFIX: Final = "/v1/models/"  # Every POST below it is the gateway's, but those of _VERSIONS.
+# Uploads and what is done to versions: the REST API's.
+_VERSIONS: Final = re.compile(r"/v1/models/[^/]*/[^/]*/versions(?:/|\Z)")
 ACTIONS: Final = frozenset({"predict", "predictions", "estimate"})
 # The Open Inference Protocol's: all of it is the gateway's, whatever the method.
 V2_PREFIX: Final = "/v2"
@@ -42,7 +44,7 @@ class Route(NamedTuple):
 
 def is_gateways(method: str, path: str) -> bool:
     """Whether a request is the gateway's to answer, if only with a refusal."""
-    return (method == "POST" and path.startswith(PREFIX)) or is_v2(path)
+    return (method == "POST" and path.startswith(PREFIX) and not _VERSIONS.match(path)) or is_v2(path)
 
 
 def is_v2(path: str) -> bool:

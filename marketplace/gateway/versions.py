@@ -14,6 +14,8 @@ from django.utils import timezone
 from billing.prices import prices_by_currency
 from billing.pricing import Terms
 from inference.artifacts import Bundle, load_bundle
+from inference.devices import expects_cuda
+from marketplace.artifact_files import INT8_ARTIFACT
 from marketplace.errors import ModelNotFound, PriceMissing
 from marketplace.models import CatalogueModel, ModelVersion
 from marketplace.version_limits import batch_limits_of
@@ -131,8 +133,11 @@ def load_model(path: str) -> ServedModel | None:
 
 def _load_version(version: ModelVersion, path: str) -> ServedVersion:
     sku = f"{path}@{version.number}"
+    # int8 kernels are the CPU's alone, and are served only where the gate measured that they agree.
+    is_int8 = version.has_int8 and settings.SERVE_INT8 and not expects_cuda()
+    artifact, digest = (INT8_ARTIFACT, version.int8_digest) if is_int8 else (version.artifact, version.digest)
     folder, limits = settings.ARTIFACTS_DIR / version.folder, batch_limits_of(version)
-    bundle = load_bundle(folder, artifact=version.artifact, sha256=version.digest, limits=limits)
+    bundle = load_bundle(folder, artifact=artifact, sha256=digest, limits=limits)
     return ServedVersion(
         id=version.pk,
         model_path=path,

@@ -42,9 +42,12 @@ class ModelVersion(models.Model):
     """One published artifact of a model. Its files and its price never change."""
 
     class State(models.TextChoices):
-        """Where a version is in its life."""
+        """Where a version is in its life: it goes down this list, and never back."""
 
-        DRAFT = "draft", _("Draft")
+        DRAFT = "draft", _("Waiting to be examined")
+        VALIDATING = "validating", _("Being examined")
+        FAILED = "failed", _("Failed")
+        READY = "ready", _("Ready")
         LIVE = "live", _("Live")
         RETIRED = "retired", _("Retired")
 
@@ -57,6 +60,16 @@ class ModelVersion(models.Model):
     digest = models.CharField(max_length=64)  # Hexadecimal SHA-256 of the artifact, checked at every load.
     size_bytes = models.PositiveBigIntegerField()
     card = models.JSONField(default=dict)  # Facts of the model card: accuracy, data, licence.
+    # What the publish gate found (`inference.gate.report.Report.as_json`); None before it has.
+    report = models.JSONField(null=True, blank=True)
+    # How far an int8 model's answers may be from float32's on the samples; None: none is made.
+    int8_tolerance = models.FloatField(null=True, blank=True)
+    # The int8 model beside the artifact, made and kept by the gate; empty where there is none.
+    int8_digest = models.CharField(max_length=64, blank=True)
+    int8_size_bytes = models.PositiveBigIntegerField(default=0)
+    # Who examines it holds it until then, and says so again meanwhile; afterwards another may. Each try counts.
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
     # Share of the calls that name no version, relative to the model's other live versions.
     traffic_weight = models.PositiveIntegerField(default=1)
     # Most bytes of a call's body; empty for the site's (MAX_BODY_BYTES, or MAX_TENSOR_BODY_BYTES without a pipeline).
@@ -84,10 +97,30 @@ class ModelVersion(models.Model):
                 & (Q(max_body_bytes=None) | Q(max_body_bytes__gte=1024)),
                 name="version_limits_sane",
             ),
+            models.CheckConstraint(
+                condition=Q(state__in=["draft", "validating", "failed", "ready", "live", "retired"]), name="version_state_known"
+            ),
+            # Calls find versions by state alone: one that was never published must not pass for one that was.
+            models.CheckConstraint(condition=~Q(state="ready") | Q(report__isnull=False), name="version_ready_after_report"),
+            models.CheckConstraint(condition=~Q(state="validating") | Q(claimed_until__isnull=False), name="version_validating_is_claimed"),
+        ]
+        indexes = [
+            # The sweep asks every few seconds for what waits; versions that do not are left out of the index.
+            models.Index(fields=["created_at"], condition=Q(state__in=["draft", "validating"]), name="version_to_examine"),
         ]
 
     def __str__(self) -> str:
         return self.sku
+
+    @staticmethod
+    def published() -> Q:
+        """Return the condition of versions that others than the owner may know of: live, or once live."""
+        return Q(state=ModelVersion.State.LIVE) | Q(state=ModelVersion.State.RETIRED, published_at__isnull=False)
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether an int8 model was made and kept."""
+        return bool(self.int8_digest)
 
     @property
     def sku(self) -> str:

@@ -90,7 +90,7 @@ def list_models(request: HttpRequest) -> HttpResponse:
 def show_model(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     """Show a model: what it does, how good it is, what it costs, and a playground that makes real calls."""
     model = get_visible_model(request, owner=owner, name=name)
-    versions = list(model.versions.exclude(state=ModelVersion.State.DRAFT))
+    versions = list(model.versions.filter(ModelVersion.published()))
     live = next((version for version in versions if version.state == ModelVersion.State.LIVE), None)
     organization = find_organization(request)
     prices = _current_prices((f"{model.path}@{version.number}" for version in versions), _currency_of(organization))
@@ -128,7 +128,7 @@ def _picture_url(model: CatalogueModel, version: ModelVersion | None) -> dict[st
 def show_picture(request: HttpRequest, owner: str, name: str, number: int, picture: str) -> HttpResponseBase:
     """Send a picture of a version's card. Files never change, so browsers keep them."""
     model = get_visible_model(request, owner=owner, name=name)
-    version = model.versions.filter(number=number).exclude(state=ModelVersion.State.DRAFT).first()
+    version = model.versions.filter(number=number).filter(ModelVersion.published()).first()
     path = settings.ARTIFACTS_DIR / version.folder / picture if version and picture in _PICTURES else None
     if path is None or not path.is_file():
         raise Http404

@@ -4,10 +4,12 @@ A route that the table below lacks fails the first test, so that a new address c
 forgotten here. A foreign id must answer as an absent one, byte for byte but for the request id.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from billing.ids import public_id, uuid7
 from billing.ledger import grant_credit
 from billing.models import Budget, Invoice, Price
 from billing.money import Nanos
+from inference.gate.report import Report
 from marketplace.keys import KeySettings, issue_key, revoke_key
 from marketplace.models import ApiKey, Batch, CatalogueModel, ModelVersion, Organization, Prediction, RequestLog, WebhookDelivery
 from marketplace.webhooks.endpoints import register_endpoint, send_test
@@ -36,18 +39,34 @@ class Route:
     is_open: bool = False  # Works without a key.
     is_live_only: bool = False  # 403 for a test key.
     queries: Mapping[str, str] = field(default_factory=dict)  # Of a method that needs one.
+    test_status: int = 200  # What a test key's changes get, where it is no plain success.
     own_status: int = 200  # Of the caller's own, where it is no plain success.
 
 
+# A version's files, as a form.
+UPLOAD = (
+    b'--b\r\nContent-Disposition: form-data; name="unit"\r\n\r\nrow\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="unit_price"\r\n\r\n0.001\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="model"; filename="../../x"\r\n\r\nonnx\r\n--b--\r\n'
+)
+# What the starter's artifact hashes to: all models here are served from it.
+STARTER = hashlib.sha256((Path(__file__).parents[2] / "inference/starter/sentiment/model.onnx").read_bytes()).hexdigest()
 ROUTES = {
     "openapi": Route("/v1/openapi.json", is_open=True),
     "keys": Route("/v1/keys", {"GET": None, "POST": {"name": "made", "livemode": False}}),
     "key_revocation": Route("/v1/keys/revoke", {"POST": {"key": "nonsense"}}, is_open=True, own_status=401),
     "key": Route("/v1/keys/{key}", {"GET": None, "PATCH": {"name": "mine now", "monthly_cap": "0"}, "DELETE": None}, ("key",)),
     "key_rotation": Route("/v1/keys/{key}/rotate", {"POST": {"grace": "0"}}, ("key",)),
-    "models": Route("/v1/models"),
-    "model": Route("/v1/models/{model}", names=("model",)),
+    "models": Route(
+        "/v1/models", {"GET": None, "POST": {"name": "made", "title": "Made", "summary": "Made here.", "task": "t"}}, test_status=403
+    ),
+    "model": Route("/v1/models/{model}", {"GET": None, "PATCH": {"title": "Mine now"}}, names=("model",), test_status=403),
     "model_openapi": Route("/v1/models/{model}/openapi.json", names=("model",)),
+    "versions": Route("/v1/models/{model}/versions", {"GET": None, "POST": UPLOAD}, names=("model",), test_status=403),
+    "version": Route("/v1/models/{model}/versions/1", {"GET": None, "PATCH": {"share_percent": 5}}, names=("model",), test_status=403),
+    "version_live": Route("/v1/models/{model}/versions/2/live", {"POST": {"share_percent": 1}}, names=("model",), test_status=403),
+    "version_price": Route("/v1/models/{model}/versions/1/price", {"POST": {"unit_price": "0"}}, names=("model",), test_status=403),
+    "version_retirement": Route("/v1/models/{model}/versions/1/retire", {"POST": {}}, names=("model",), test_status=403),
     "gateway_only": Route("/v1/models/farebox/sentiment/predict", is_open=True, own_status=405),
     "organization": Route("/v1/organization"),
     "balance": Route("/v1/balance", is_live_only=True),
@@ -120,9 +139,10 @@ class Tenant:
 
 def send(route: Route, method: str, ids: Mapping[str, str], headers: Mapping[str, str]) -> Any:
     """Send a request."""
-    body = json.dumps(route.methods[method] or {})
+    sent = route.methods[method]
+    body, kind = (sent, "multipart/form-data; boundary=b") if isinstance(sent, bytes) else (json.dumps(sent or {}), "application/json")
     path = (route.path + route.queries.get(method, "")).format(**ids)
-    return Client(raise_request_exception=False).generic(method, path, body, "application/json", headers=dict(headers))
+    return Client(raise_request_exception=False).generic(method, path, body, kind, headers=dict(headers))
 
 
 def settle_in(organization: Organization) -> Tenant:
@@ -132,7 +152,10 @@ def settle_in(organization: Organization) -> Tenant:
     _, test_secret = issue_key(organization=organization, name="testing", settings=KeySettings(livemode=False), by="test")
     key, _ = issue_key(organization=organization, name=f"key of {organization.slug}", settings=KeySettings(), by="test")
     model = CatalogueModel.objects.create(owner=organization, name="private", title=f"title of {organization.slug}", task="t")
-    version = ModelVersion.objects.create(model=model, number=1, state="live", folder="sentiment", digest="0" * 64, size_bytes=1)
+    version = ModelVersion.objects.create(model=model, number=1, state="live", folder="sentiment", digest=STARTER, size_bytes=1)
+    ModelVersion.objects.create(
+        model=model, number=2, state="ready", report=Report().as_json(), folder="sentiment", digest="1" * 64, size_bytes=1
+    )
     Price.objects.create(sku=version.sku, unit="token", unit_nanos=1, effective_from=OCTOBER)
     call = RequestLog.objects.create(
         id=uuid7(), organization=organization, key=key, version=version, livemode=True, route="predict", status=200, occurred_at=OCTOBER
@@ -166,9 +189,11 @@ def settle_in(organization: Organization) -> Tenant:
 
 
 @pytest.fixture(autouse=True)
-def _starter_as_store(settings: Any, _plain_site: None) -> None:
+def _starter_as_store(settings: Any, _plain_site: None, tmp_path: Path) -> None:
     """Serve the starter's files where they lie: publishing them 170 times takes half a minute."""
-    settings.ARTIFACTS_DIR = settings.STARTER_DIR
+    settings.ARTIFACTS_DIR = tmp_path / "store"
+    settings.ARTIFACTS_DIR.mkdir()
+    (settings.ARTIFACTS_DIR / "sentiment").symlink_to(settings.STARTER_DIR / "sentiment")
 
 
 @pytest.fixture
@@ -202,6 +227,7 @@ def state_of(organization: Organization) -> list[Any]:
         model_to_dict(organization),
         *organization.keys.order_by("pk").values(),
         *organization.models.order_by("pk").values(),
+        *ModelVersion.objects.filter(model__owner=organization).order_by("pk").values(),
         *organization.requests.order_by("pk").values(),
         *organization.predictions.order_by("pk").values(),
         *organization.batches.order_by("pk").values(),
@@ -283,6 +309,8 @@ def test_a_test_key_neither_sees_nor_changes_what_is_live(ours: Tenant, absent: 
     assert list(live.order_by("pk").values()) == before
     if route.is_live_only:
         assert (reply.status_code, reply.json()["code"]) == (403, "scope_missing")
+    elif method != "GET" and route.test_status != 200:
+        assert reply.status_code == route.test_status
     elif {"key", "request", "prediction", "batch"} & set(route.names):
         assert without_id(reply) == without_id(ours.send(route, method, absent, secret=ours.test_secret))
     else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from billing.ids import uuid7
@@ -37,6 +38,11 @@ class Api:
     def post(self, path: str, body: Any = None) -> Any:
         """Create, or do."""
         return self.send("POST", path, body)
+
+    def upload(self, path: str, form: dict[str, Any]) -> Any:
+        """Send a form; bytes are files."""
+        fields = {name: SimpleUploadedFile(name, value) if isinstance(value, bytes) else value for name, value in form.items()}
+        return self.client.post(path, fields, headers=self.headers)
 
     def patch(self, path: str, body: Any = None) -> Any:
         """Change."""
