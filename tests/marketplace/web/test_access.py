@@ -28,7 +28,7 @@ OPEN = {
     "error_doc",
 }
 # A page of each address that names something of a tenant, with the names that make it foreign or absent.
-OWNED = {"key", "key_cap", "key_rotate", "key_revoke", "request", "invoice", "invoice_events"}
+OWNED = {"key", "key_cap", "key_rotate", "key_revoke", "request", "invoice", "invoice_calls", "invoice_events", "invoice_pdf"}
 MEMBERS = sorted(str(pattern.name) for pattern in urlpatterns if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED)
 POSTED = {"key_cap", "key_rotate"}
 
