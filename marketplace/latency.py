@@ -48,7 +48,7 @@ def latency_of_site() -> Latency | None:
 
 
 def _measure(requests: QuerySet[RequestLog]) -> Latency | None:
-    answered = requests.filter(status=200, route__in=RequestLog.RUNS, occurred_at__gt=timezone.now() - _WINDOW)
+    answered = requests.filter(status=200, route__in=RequestLog.PREDICTS, occurred_at__gt=timezone.now() - _WINDOW)
     times_us = sorted(answered.order_by("-occurred_at").values_list("total_us", flat=True)[:_SAMPLE])
     if not times_us:
         return None

@@ -1,8 +1,8 @@
 """Text to token ids and lengths, by one tokenizer shared by training and serving."""
 
 import unicodedata
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 # Apostrophes stay inside words ("don't" is one token, and its sentiment is in the "n't").
 _INSIDE_WORD: Final = frozenset("'\u2019")
@@ -52,6 +52,53 @@ def words(text: str) -> list[str]:
     """
     spaced = f" {text.lower().translate(_TABLE)} "
     return spaced.replace("''", " ").replace(" '", " ").replace("' ", " ").split()
+
+
+class WordSpan(NamedTuple):
+    """A word as `words` gives it, and where it stands in the text: characters `start` to `end`, the latter not included."""
+
+    word: str
+    start: int
+    end: int
+
+
+def word_spans(text: str) -> list[WordSpan]:
+    """Return the words of `words`, in order, with their places.
+
+    A loop over the characters, 0.5 us each: for explanations, not for every call.
+    """
+    lowered = text.lower()
+    origins: Sequence[int] = range(len(text))
+    if len(lowered) != len(text):  # "\u0130" alone becomes two characters; none becomes fewer.
+        origins = [place for place, char in enumerate(text) for _ in char.lower()]
+    spaced, places = [" "], [0]
+    for char, place in zip(lowered, origins, strict=True):
+        for out in _TABLE[ord(char)]:
+            spaced.append(out)
+            places.append(place)
+    line = "".join([*spaced, " "])
+    places.append(len(text))
+    # The same three replacements in the same order, with the places of what is left.
+    for quotation in ("''", " '", "' "):
+        line, places = _blank(line, places, quotation)
+    spans: list[WordSpan] = []
+    start = 0
+    for word in line.split():
+        start = line.index(word, start)
+        end = start + len(word)
+        spans.append(WordSpan(word, places[start], places[end - 1] + 1))
+        start = end
+    return spans
+
+
+def _blank(line: str, places: Sequence[int], pair: str) -> tuple[str, list[int]]:
+    """Replace a pair of characters by one space, as `str.replace` does, in a line and its places."""
+    kept: list[int] = []
+    last = 0
+    while (at := line.find(pair, last)) >= 0:
+        kept += places[last : at + 1]
+        last = at + len(pair)
+    return line.replace(pair, " "), [*kept, *places[last:]]
 
 
 def token_ids(text: str, vocabulary: Mapping[str, int], *, unknown_id: int, max_tokens: int) -> list[int]:

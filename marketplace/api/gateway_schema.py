@@ -63,6 +63,7 @@ def gateway_paths() -> dict[str, Any]:
     return {
         "/v1/models/{owner}/{name}/predict": {"post": {**_predict(_ANY_BODY, _ANY_EXAMPLE), "parameters": [*names, *_headers()]}},
         "/v1/models/{owner}/{name}/predictions": {"post": {**_predict_later(), "parameters": [*names, *_headers()[:2]]}},
+        "/v1/models/{owner}/{name}/explain": {"post": {**_explain(_ANY_BODY), "parameters": [*names, *_headers()]}},
         "/v1/models/{owner}/{name}/estimate": {"post": {**_estimate(_ANY_BODY, _ANY_EXAMPLE), "parameters": names}},
     }
 
@@ -165,6 +166,48 @@ def _estimate(schema: Mapping[str, Any], example: Mapping[str, Any] | None) -> d
         "security": [{"key": []}],
         "requestBody": _body(schema, example),
         "responses": {"200": _answer("Units and highest cost.", answer, shown, metered=False), **_refusals(_ESTIMATE_REFUSALS)},
+    }
+
+
+def _explain(schema: Mapping[str, Any]) -> dict[str, Any]:
+    element = {"type": "object", "required": ["attribution"], "properties": {"attribution": {"type": "number"}}}
+    answer = {
+        "type": "object",
+        "required": ["id", "model", "version", "explanation", "rows", "usage"],
+        "properties": {
+            "id": {"type": "string"},
+            "model": {"type": "string"},
+            "version": {"type": "integer"},
+            "explanation": {
+                "description": "One entry for each input.",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["score", "elements"],
+                    "properties": {"score": {"type": "number"}, "elements": {"type": "array", "items": element}},
+                },
+            },
+            "rows": {"type": "integer", "description": "Rows that were run: each input, and once more for each element."},
+            "usage": _USAGE,
+        },
+    }
+    words = [{"text": "moving", "start": 2, "end": 8, "attribution": 0.21}, {"text": "film", "start": 16, "end": 20, "attribution": 0.04}]
+    shown = {
+        "id": "req_00Q1nRM7Xq0S0bXJvE4cKd",
+        "model": "farebox/sentiment",
+        "version": 1,
+        "explanation": [{"label": "positive", "score": 0.887, "elements": words}],
+        "rows": 6,
+        "usage": _USAGE_EXAMPLE,
+    }
+    return {
+        "operationId": "explain",
+        "summary": "Tell what moved a prediction",
+        "description": "Takes the body of predict. Leaves each word, or each feature, out in turn, and compares the score. Charged as the rows it runs.",
+        "tags": [TAG],
+        "security": [{"key": []}],
+        "requestBody": _body(schema, {"input_data": "a moving, funny film"}),
+        "responses": {"200": _answer("The attributions.", answer, shown, metered=True), **_refusals(_REFUSALS)},
     }
 
 

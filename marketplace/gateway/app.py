@@ -12,6 +12,7 @@ from inference.engine import Engine
 from marketplace.errors import BodyTooSlow, CallerLeft, NotFound
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
+from marketplace.gateway.explaining import EXPLAIN
 from marketplace.gateway.idempotency import Claims
 from marketplace.gateway.later import Accepter, is_for_later
 from marketplace.gateway.limits import ConcurrencyLimiter, RateLimiter
@@ -40,7 +41,7 @@ _SEND_TIMEOUT_S: Final = 10.0
 # A larger body is read in a thread: 4 MB of numbers take 80 ms, in which others would wait.
 _LARGE_BODY_BYTES: Final = 256 * 1024
 # What runs a model, and in which format.
-RUNS: Final[Mapping[str, Wire[Any]]] = {"predict": NATIVE, "predictions": NATIVE, "infer": OIP}
+RUNS: Final[Mapping[str, Wire[Any]]] = {"predict": NATIVE, "predictions": NATIVE, "infer": OIP, "explain": EXPLAIN}
 
 
 class Gateway:

@@ -75,11 +75,21 @@ class NativeWire:
 
 
 def parse(body: bytes, version: ServedVersion, terms: Terms, *, limits: GatewaySettings) -> Call:
-    """Read and check a predict body against the version's pipeline, and count its units.
+    """Read and check a predict body against the version, and count its units.
 
     Raises:
         RequestMalformed: it is not JSON of the right form (400).
-        InvalidInput: the pipeline does not take this input or these parameters (422).
+        InvalidInput: the version does not take this input or these parameters (422).
+    """
+    input_data, parameters = read_fields(body)
+    return prepare_call(input_data, parameters, version, terms, limits=limits, body_bytes=len(body))
+
+
+def read_fields(body: bytes) -> tuple[object, Mapping[str, Any]]:
+    """Return a body's `input_data` and `parameters`.
+
+    Raises:
+        RequestMalformed: it is not JSON of the right form (400).
     """
     fields = parse_json(body)
     if not isinstance(fields, dict):
@@ -96,13 +106,24 @@ def parse(body: bytes, version: ServedVersion, terms: Terms, *, limits: GatewayS
     if not isinstance(parameters, dict):
         message = "parameters must be an object."
         raise RequestMalformed(message, param="parameters")
+    return fields["input_data"], parameters
+
+
+def prepare_call(
+    input_data: object, parameters: Mapping[str, Any], version: ServedVersion, terms: Terms, *, limits: GatewaySettings, body_bytes: int
+) -> Call:
+    """Check a body's fields against the version, and count its units.
+
+    Raises:
+        InvalidInput: the version does not take this input or these parameters (422).
+    """
     pipeline = version.bundle.pipeline
     if pipeline is None:
-        return _tensor_call(fields["input_data"], parameters, version, terms, body_bytes=len(body))
+        return _tensor_call(input_data, parameters, version, terms, body_bytes=body_bytes)
     pipeline.validate_parameters(parameters)
-    prepared = pipeline.prepare(fields["input_data"], max_rows=limits.max_rows, max_characters=limits.max_characters)
+    prepared = pipeline.prepare(input_data, max_rows=limits.max_rows, max_characters=limits.max_characters)
     rows = len(prepared.rows)
-    units = count_units(terms, rows=rows, tokens=prepared.tokens, body_bytes=len(body))
+    units = count_units(terms, rows=rows, tokens=prepared.tokens, body_bytes=body_bytes)
     return Call(prepared, {}, parameters, rows, units)
 
 

@@ -9,7 +9,7 @@ from marketplace.errors import MethodNotAllowed, ModelNotFound
 PREFIX: Final = "/v1/models/"  # Every POST below it is the gateway's, but those of _VERSIONS.
 # Uploads and what is done to versions: the REST API's.
 _VERSIONS: Final = re.compile(r"/v1/models/[^/]*/[^/]*/versions(?:/|\Z)")
-ACTIONS: Final = frozenset({"predict", "predictions", "estimate"})
+ACTIONS: Final = frozenset({"predict", "predictions", "estimate", "explain"})
 # The Open Inference Protocol's: all of it is the gateway's, whatever the method.
 V2_PREFIX: Final = "/v2"
 # What may follow a model's name there, with its method.

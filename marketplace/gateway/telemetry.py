@@ -12,7 +12,7 @@ from marketplace.tracing import Trace, Tracer
 
 _calls: Final = logging.getLogger("farebox.calls")
 # What an answer that is not charged now is, by its address. All others tell of the site or of a model.
-_OUTCOMES: Final = {"predict": "replayed", "infer": "replayed", "estimate": "estimated"}
+_OUTCOMES: Final = {"predict": "replayed", "infer": "replayed", "explain": "replayed", "estimate": "estimated"}
 
 
 class Telemetry:

@@ -13,8 +13,9 @@ from marketplace.models.tenants import Organization
 class RequestLog(models.Model):
     """One call of a known caller, answered or refused. Written with its usage event."""
 
-    # The routes that run a model, on the native wire and on the Open Inference Protocol's.
-    RUNS: Final = ("predict", "infer")
+    # The routes that answer a prediction, on the native wire and on the Open Inference Protocol's; and all that run a model.
+    PREDICTS: Final = ("predict", "infer")
+    RUNS: Final = (*PREDICTS, "explain")
 
     id = models.UUIDField(primary_key=True)  # The Request-Id, and the usage event's id if there is one.
     # Without indexes of their own: each is one more page to write a call, and pages read by the two below.

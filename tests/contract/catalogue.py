@@ -63,6 +63,13 @@ def long_rows() -> onnx.ModelProto:
     return model_of(nodes, [tensor("x", TensorProto.FLOAT, ["rows", 1])], [tensor("y", TensorProto.FLOAT, ["rows", 1000])])
 
 
+def linear() -> onnx.ModelProto:
+    """Return `score = 2 a - 3 b` of each row `(a, b)`."""
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [2, 1], [2.0, -3.0])
+    nodes = [helper.make_node("Constant", [], ["weights"], value=weights), helper.make_node("MatMul", ["x", "weights"], ["score"])]
+    return model_of(nodes, [tensor("x", TensorProto.FLOAT, ["rows", 2])], [tensor("score", TensorProto.FLOAT, ["rows", 1])])
+
+
 def main() -> None:
     """Publish all of them."""
     django.setup()
@@ -79,6 +86,7 @@ def main() -> None:
         (acme, "mirror", mirror(), "row"),
         (acme, "nonzero", nonzero(), "call"),
         (acme, "long-rows", long_rows(), "row"),
+        (acme, "linear", linear(), "row"),
         (other, "private", nonzero(), "call"),
     ):
         with tempfile.TemporaryDirectory() as folder:

@@ -27,6 +27,8 @@ class Address:
 ADDRESSES = {
     "predict": Address("POST", "/v1/models/{model}/predict", {"input_data": "a"}),
     "estimate": Address("POST", "/v1/models/{model}/estimate", {"input_data": "a"}),
+    "explain": Address("POST", "/v1/models/{model}/explain", {"input_data": "a"}),
+    "predictions": Address("POST", "/v1/models/{model}/predictions", {"input_data": "a"}),
     "server": Address("GET", "/v2"),
     "live": Address("GET", "/v2/health/live", is_open=True),
     "ready": Address("GET", "/v2/health/ready", is_open=True),

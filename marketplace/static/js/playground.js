@@ -19,13 +19,16 @@ async function obtainKey() {
   return key.secret;
 }
 
+let lastInput = "";
+
 async function call(url) {
   const secret = await obtainKey();
+  lastInput = field.value;
   const started = performance.now();
   const reply = await fetch(url, {
     method: "POST",
     headers: { "Authorization": `Bearer ${secret}`, "Content-Type": "application/json" },
-    body: JSON.stringify({ input_data: [field.value] }),
+    body: JSON.stringify({ input_data: [lastInput] }),
   });
   const text = await reply.text();
   const latencyMs = performance.now() - started;
@@ -75,16 +78,22 @@ function score({ label, score: value }) {
   return row;
 }
 
-function showAnswer({ body, latencyMs }) {
-  const scores = element("ul", "scores");
-  const rows = Array.isArray(body.prediction?.[0]) ? body.prediction[0].filter((row) => typeof row?.label === "string") : [];
-  scores.append(...rows.map(score));
+// Latency, units and cost of an answer.
+function answerFacts(body, latencyMs) {
   const facts = element("p", "meter-line");
   facts.append(
     fact(say("latencyLabel"), `${latencyMs.toFixed(latencyMs < 10 ? 1 : 0)} ms`),
     fact(say("unitsLabel"), String(body.usage.units)),
     fact(body.usage.livemode === false ? say("wouldCostLabel") : say("costLabel"), cost(body.usage)),
   );
+  return facts;
+}
+
+function showAnswer({ body, latencyMs }) {
+  const scores = element("ul", "scores");
+  const rows = Array.isArray(body.prediction?.[0]) ? body.prediction[0].filter((row) => typeof row?.label === "string") : [];
+  scores.append(...rows.map(score));
+  const facts = answerFacts(body, latencyMs);
   const details = element("details", "details");
   details.open = rows.length === 0; // Numbers, not labels: the reply is all there is to see.
   const pre = element("pre", "code--wrap", JSON.stringify(body, null, 2));
@@ -94,6 +103,49 @@ function showAnswer({ body, latencyMs }) {
   details.append(element("summary", "", say("replyLabel")), box);
   const stack = element("div", "stack stack--s");
   stack.append(scores, facts, details);
+  result.replaceChildren(stack);
+}
+
+// "+12.3" or "−4.0": percentage points, with a sign that is not a hyphen.
+function points(attribution) {
+  const shown = Math.abs(attribution * 100).toFixed(1);
+  return `${attribution < 0 ? "\u2212" : "+"}${shown}`;
+}
+
+// A word that moved the score: its sign and size are written, and the underline differs, so that colour only helps.
+function marked(text, attribution, strongest) {
+  const node = element("mark", `moved moved--${attribution < 0 ? "against" : "for"}`, text);
+  node.style.setProperty("--strength", `${Math.round((Math.abs(attribution) / strongest) * 100)}%`);
+  const value = element("sup", "moved__points num", points(attribution));
+  value.title = say(attribution < 0 ? "explainAgainst" : "explainFor");
+  node.append(value);
+  return node;
+}
+
+function showExplanation({ body, latencyMs }) {
+  const [{ label, score: value, elements }] = body.explanation;
+  const strongest = Math.max(...elements.map(({ attribution }) => Math.abs(attribution)), 0.005);
+  const text = element("p", "explained");
+  const characters = Array.from(lastInput); // Places are counted in characters, not in JavaScript's 16-bit halves of some.
+  const between = (start, stop) => characters.slice(start, stop).join("");
+  let end = 0;
+  for (const word of elements) {
+    // Two words may stand on one character; what lies between words is not marked.
+    text.append(between(end, word.start));
+    const shown = between(Math.max(end, word.start), word.end);
+    text.append(Math.abs(word.attribution) < 0.005 ? shown : marked(shown, word.attribution, strongest));
+    end = Math.max(end, word.end);
+  }
+  text.append(between(end));
+  const scores = element("ul", "scores");
+  scores.append(score({ label, score: value }));
+  const legend = element("p", "muted small");
+  legend.append(
+    element("span", "moved moved--for", "+"), ` ${say("explainFor")}, `,
+    element("span", "moved moved--against", "\u2212"), ` ${say("explainAgainst")}. ${say("explainNote")}`,
+  );
+  const stack = element("div", "stack stack--s");
+  stack.append(scores, text, legend, answerFacts(body, latencyMs));
   result.replaceChildren(stack);
 }
 
@@ -125,7 +177,9 @@ async function run(url, show) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (event.submitter?.dataset.action === "estimate") run(form.dataset.estimateUrl, showEstimate);
+  const action = event.submitter?.dataset.action;
+  if (action === "estimate") run(form.dataset.estimateUrl, showEstimate);
+  else if (action === "explain") run(form.dataset.explainUrl, showExplanation);
   else run(form.dataset.predictUrl, showAnswer);
 });
 

@@ -19,7 +19,7 @@ from tests.marketplace.jobs import queue_batch, queue_prediction
 from tests.marketplace.uploaded import a_model, submitted
 
 # Answered by the gateway: `tests/flows` calls them.
-GATEWAY = {"predict", "estimate", "create_prediction"}
+GATEWAY = {"predict", "estimate", "explain", "create_prediction"}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_the_document_is_valid_openapi_without_a_warning() -> None:
 
 def test_the_document_includes_the_gateways_operations(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
-    for action in ("predict", "estimate"):
+    for action in ("predict", "estimate", "explain"):
         post = document["paths"][f"/v1/models/{{owner}}/{{name}}/{action}"]["post"]
         assert post["security"] == [{"key": []}]
         assert {"200", "401", "404", "429"} <= post["responses"].keys()
