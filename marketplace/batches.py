@@ -26,6 +26,8 @@ _MAX_FAULTS: Final = 50
 _INSERT_ROWS: Final = 250
 # A batch whose money is used up tries one row again after this long.
 _PAUSE: Final = timedelta(seconds=60)
+# Of one reply with results; the rest is in the next.
+RESULT_BYTES: Final = 16 * 1024 * 1024
 # Longest that reading a file takes; what is older was left by a process that died.
 _LEFT: Final = timedelta(hours=1)
 
@@ -313,6 +315,25 @@ def result_line(row: Prediction) -> bytes:
     elif row.error:
         fields["error"] = row.error
     return orjson.dumps(fields) + b"\n"
+
+
+def read_results(batch: Batch, *, after: int) -> tuple[list[bytes], int]:
+    """Return the lines of the rows that have ended, and the last line's number: at least one, and 16 MB at most.
+
+    Args:
+        batch: Whose.
+        after: The line before the first one wanted.
+    """
+    written: list[bytes] = []
+    size = 0
+    for row in batch.predictions.filter(line__gt=after, ended_at__isnull=False).order_by("line").iterator(chunk_size=500):
+        line = result_line(row)
+        if written and size + len(line) > RESULT_BYTES:
+            break
+        written.append(line)
+        size += len(line)
+        after = row.line
+    return written, after
 
 
 def _moment(moment: Any) -> str | None:

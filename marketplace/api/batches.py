@@ -28,8 +28,6 @@ from marketplace.webhooks.endpoints import find_endpoint_id
 
 TAG = "Batches"
 _MODEL: Final = re.compile(r"[a-z0-9-]{1,40}/[a-z0-9-]{1,40}(?:@[1-9][0-9]{0,8})?", re.ASCII)
-# Of one reply with results; the rest is in the next.
-_RESULT_BYTES: Final = 16 * 1024 * 1024
 
 
 class RowCountsView(View):
@@ -222,17 +220,8 @@ class BatchResults(Endpoint):
         """
         batch = _find(request, batch_id)
         after: int = read_query(request, ResultsQuery).validated_data["after"]
-        rows = batch.predictions.filter(line__gt=after, ended_at__isnull=False).order_by("line")
-        written: list[bytes] = []
-        size = 0
-        for row in rows.iterator(chunk_size=500):
-            line = batches.result_line(row)
-            if written and size + len(line) > _RESULT_BYTES:
-                break
-            written.append(line)
-            size += len(line)
-            after = row.line
+        written, after = batches.read_results(batch, after=after)
         reply = HttpResponse(b"".join(written), content_type="application/jsonl")
-        if rows.filter(line__gt=after).exists():
+        if batch.predictions.filter(line__gt=after, ended_at__isnull=False).exists():
             reply["Link"] = f'<{request.path}?after={after}>; rel="next"'
         return reply

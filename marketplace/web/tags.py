@@ -137,6 +137,12 @@ def key_id(value: UUID) -> str:
 
 
 @register.filter
+def public(value: UUID, prefix: str) -> str:
+    """Return any other id as it stands in URLs: `prd`, `bat`, `whe` or `whd` before it."""
+    return public_id(prefix, value)
+
+
+@register.filter
 def status_badge(status: int) -> SafeString:
     """Return an HTTP status as a badge."""
     kind = "good" if status < 300 else "warn" if status < 500 else "bad"

@@ -105,7 +105,7 @@ def test_results_are_lines_in_the_files_order_and_say_where_to_go_on(
     path = api.get("/v1/batches").json()["data"][0]["id"]
 
     whole = api.get(f"/v1/batches/{path}/results")
-    monkeypatch.setattr("marketplace.api.batches._RESULT_BYTES", 10)
+    monkeypatch.setattr("marketplace.batches.RESULT_BYTES", 10)
     piece = api.get(f"/v1/batches/{path}/results", {"after": "1"})
 
     rows = [json.loads(line) for line in whole.content.splitlines()]

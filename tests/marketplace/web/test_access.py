@@ -1,5 +1,6 @@
 import re
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.test import Client
@@ -12,6 +13,8 @@ from marketplace.models import ApiKey, CatalogueModel, ModelVersion, Organizatio
 from marketplace.tenants import found_organization
 from marketplace.web.figures import month_start
 from marketplace.web.urls import urlpatterns
+from marketplace.webhooks.endpoints import register_endpoint
+from tests.marketplace.jobs import queue_batch, queue_prediction
 from tests.marketplace.web.recorded import record_call
 
 OPEN = {
@@ -28,9 +31,21 @@ OPEN = {
     "error_doc",
 }
 # A page of each address that names something of a tenant, with the names that make it foreign or absent.
-OWNED = {"key", "key_cap", "key_rotate", "key_revoke", "request", "invoice", "invoice_calls", "invoice_events", "invoice_pdf"}
+OWNED = {
+    *("key", "key_cap", "key_rotate", "key_revoke", "request", "invoice", "invoice_calls", "invoice_events", "invoice_pdf"),
+    *("prediction", "prediction_state", "prediction_cancel", "batch", "batch_state", "batch_cancel", "batch_results"),
+    *("webhook", "webhook_deliveries", "webhook_rotate", "webhook_test", "webhook_switch", "webhook_delete", "webhook_resend"),
+}
 MEMBERS = sorted(str(pattern.name) for pattern in urlpatterns if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED)
-POSTED = {"key_cap", "key_rotate"}
+POSTED = {
+    *("key_cap", "key_rotate", "prediction_cancel", "batch_cancel"),
+    *("webhook_rotate", "webhook_test", "webhook_switch", "webhook_delete", "webhook_resend"),
+}
+
+
+def address(name: str, identity: str) -> str:
+    """Return the address of a page that names something."""
+    return reverse(name, args=[identity, "whd_0000000000000000000000"] if name == "webhook_resend" else [identity])
 
 
 def test_the_matrix_below_covers_every_address() -> None:
@@ -50,8 +65,8 @@ def test_a_stranger_is_sent_to_sign_in(client: Client, name: str) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", sorted(OWNED))
 def test_a_stranger_learns_nothing_about_an_id(client: Client, name: str, foreign_key: ApiKey) -> None:
-    there = client.get(reverse(name, args=[public_id("key", foreign_key.pk)]))
-    absent = client.get(reverse(name, args=["nothing"]))
+    there = client.get(address(name, public_id("key", foreign_key.pk)))
+    absent = client.get(address(name, "nothing"))
 
     assert there.status_code == absent.status_code in {302, 405}
 
@@ -72,14 +87,23 @@ def test_a_foreign_id_answers_as_an_absent_one(member: Client, name: str, foreig
     foreign, absent = {
         "key": (public_id("key", foreign_key.pk), public_id("key", call.pk)),
         "request": (public_id("req", call.pk), public_id("req", foreign_key.pk)),
+        "prediction": (public_id("prd", queue_prediction(foreign_key, sentiment).pk), public_id("prd", call.pk)),
+        "batch": (public_id("bat", queue_batch(foreign_key, sentiment, rows=1).pk), public_id("bat", call.pk)),
+        "webhook": (public_id("whe", _foreign_endpoint(foreign_key)), public_id("whe", call.pk)),
         "invoice": (invoice, "209901-000000000000"),
     }[prefix]
     ask = member.post if name in POSTED else member.get
 
-    replies = [ask(reverse(name, args=[identity])) for identity in (foreign, absent)]
+    replies = [ask(address(name, identity)) for identity in (foreign, absent)]
 
     assert [reply.status_code for reply in replies] == [404, 404]
     assert _plain(replies[0].content, foreign) == _plain(replies[1].content, absent)
+
+
+def _foreign_endpoint(key: ApiKey) -> UUID:
+    endpoint, _ = register_endpoint(key.organization, url="https://hooks.example/", events=["*"], description="", by="test")
+    pk: UUID = endpoint.pk
+    return pk
 
 
 def _close_a_month(key: ApiKey, version: ModelVersion) -> str:
