@@ -6,7 +6,7 @@ queued (`queueing`), cut into batches (`batching`), sent to a worker that is fre
 """
 
 import asyncio
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from inference.batching import BatchLimits
 from inference.dispatch import Dispatcher
 from inference.errors import DeadlineExceeded, EngineStopping, InvalidInput, ModelLoadFailed
 from inference.fleet import Fleet
-from inference.pool import WorkerSettings
+from inference.pool import Worker, WorkerProcess, WorkerSettings
 from inference.queueing import Inferred, Priority, Tensors
 
 __all__ = ["Engine", "EngineStats", "Inferred", "Priority"]
@@ -58,6 +58,7 @@ class Engine:
         limits: BatchLimits | None = None,
         max_queue_rows: int = 1_024,
         settings: WorkerSettings | None = None,
+        start_worker: Callable[..., WorkerProcess] = Worker,
     ) -> None:
         """Start nothing yet.
 
@@ -66,11 +67,13 @@ class Engine:
             limits: Bounds of one batch.
             max_queue_rows: Most rows that wait for a worker, of all versions together; one tenant may take half.
             settings: Device, memory and timeouts of the workers.
+            start_worker: Starts one, with the arguments of `Worker`: beside us, or on another machine (`ray_pool`).
         """
         self._workers = workers
         self._limits = limits or BatchLimits()
         self._max_queue_rows = max_queue_rows
         self._settings = settings or WorkerSettings()
+        self._start_worker = start_worker
         self._dispatcher: Dispatcher | None = None
         self._fleet: Fleet | None = None
         self._loads: dict[str, asyncio.Task[None]] = {}
@@ -87,7 +90,7 @@ class Engine:
             max_queue_rows=self._max_queue_rows,
             run_timeout_s=self._settings.run_timeout_s,
         )
-        fleet = Fleet(dispatcher, workers=self._workers, settings=self._settings)
+        fleet = Fleet(dispatcher, workers=self._workers, settings=self._settings, start_worker=self._start_worker)
         await fleet.start()
         self._dispatcher, self._fleet = dispatcher, fleet
 

@@ -3,15 +3,16 @@
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from inference import wire
 from inference.arrays import WireError
 from inference.artifacts import Bundle, read_model
 from inference.dispatch import Dispatcher
 from inference.errors import ModelLoadFailed, WorkerLost
-from inference.pool import Worker, WorkerSettings
+from inference.pool import Worker, WorkerProcess, WorkerSettings
 from inference.stations import Station
 from inference.wire import Frame, Kind
 
@@ -44,21 +45,31 @@ class Loaded:
 class Fleet:
     """Keeps `workers` processes alive and ready."""
 
-    def __init__(self, dispatcher: Dispatcher, *, workers: int, settings: WorkerSettings) -> None:
-        """Start nothing yet."""
+    def __init__(
+        self, dispatcher: Dispatcher, *, workers: int, settings: WorkerSettings, start_worker: Callable[..., WorkerProcess] = Worker
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            dispatcher: What gives the workers their batches.
+            workers: How many.
+            settings: What each is started with.
+            start_worker: Starts one, with the arguments of `Worker`.
+        """
         self.restarts = 0
         self.served: dict[str, Version] = {}
         self._dispatcher = dispatcher
         self._settings = settings
+        self._start_worker = start_worker
         self._size = workers
-        self._workers: dict[int, Worker] = {}
-        self._stations: dict[Worker, Station] = {}
+        self._workers: dict[int, WorkerProcess] = {}
+        self._stations: dict[WorkerProcess, Station] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._changed = asyncio.Condition()
         self._next_number = 1
 
     @property
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[WorkerProcess]:
         """The processes that are alive, ready or not."""
         return [worker for worker in self._workers.values() if not worker.lost.is_set()]
 
@@ -142,8 +153,7 @@ class Fleet:
             return None
 
     async def _load_on(self, station: Station, version: Version, model: bytes) -> Loaded:
-        worker = station.runner
-        assert isinstance(worker, Worker)  # This fleet makes no other.
+        worker = cast("WorkerProcess", station.runner)  # This fleet makes no other.
         bundle = version.bundle
         collation = bundle.pipeline.collation.as_json() if bundle.pipeline else None
         described = json.dumps({"collation": collation, "signature": bundle.signature.as_json()}).encode()
@@ -179,7 +189,7 @@ class Fleet:
 
     async def _run_one(self, index: int) -> bool:
         """Run a worker until it is lost; return whether it has answered a batch."""
-        worker = Worker(index=index, settings=self._settings, on_result=self._receive, on_lost=self._forget)
+        worker = self._start_worker(index=index, settings=self._settings, on_result=self._receive, on_lost=self._forget)
         self._workers[index] = worker
         station = Station(worker)
         try:
@@ -193,7 +203,7 @@ class Fleet:
         await worker.reap()
         return station.batches > 0
 
-    async def _prepare(self, worker: Worker, station: Station) -> None:
+    async def _prepare(self, worker: WorkerProcess, station: Station) -> None:
         """Wait until the worker answers, load what the others have, and let it take batches."""
         worker.report = await worker.ask(Kind.PING, timeout_s=self._settings.start_timeout_s)
         refused: set[str] = set()
@@ -221,12 +231,12 @@ class Fleet:
             self.served.pop(key, None)
             self._dispatcher.close_version(key, error)
 
-    def _forget(self, worker: Worker) -> None:
+    def _forget(self, worker: WorkerProcess) -> None:
         station = self._stations.pop(worker, None)
         if station is not None:
             self._dispatcher.remove_station(station)
 
-    def _receive(self, worker: Worker, frame: Frame) -> None:
+    def _receive(self, worker: WorkerProcess, frame: Frame) -> None:
         """Hand a batch's result, or its failure, to the dispatcher."""
         station = self._stations.get(worker)
         if station is None or frame.kind == Kind.DONE:  # The reply to an UNLOAD, or to an `ask` given up.

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,16 @@ import numpy.typing as npt
 from inference import wire
 from inference.arrays import Arrays, WireError, encode_arrays
 from inference.errors import ModelLoadFailed, WorkerLost
+from inference.queueing import Runner
 from inference.wire import Buffer, Frame, Kind
 
 Device = Literal["auto", "cpu", "cuda"]
 
-_PACKAGE_ROOT: Final = Path(__file__).resolve().parent.parent
+PACKAGE_ROOT: Final = Path(__file__).resolve().parent.parent
 # One read empties the socket of all but the largest outputs.
 _READ_BYTES: Final = 256 * 2**10
 # The worker is not the gateway's friend once it has loaded a model: this bounds what it can make us hold.
-_MAX_REPLY_BYTES: Final = 64 * 2**20
+MAX_REPLY_BYTES: Final = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,35 @@ class WorkerSettings:
     load_timeout_s: float = 60.0
     # Longest a batch runs before its worker counts as hung. RunOptions.terminate cannot stop a large MatMul.
     run_timeout_s: float = 10.0
+
+
+class WorkerProcess(Runner, Protocol):
+    """What a fleet needs of a worker, wherever it runs."""
+
+    index: int
+    lost: asyncio.Event
+    report: dict[str, Any]
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        ...
+
+    def send(self, kind: Kind, *body: Buffer) -> int:
+        """Send a message; return its tag."""
+        ...
+
+    async def ask(self, kind: Kind, *body: Buffer, timeout_s: float) -> dict[str, Any]:
+        """Send a message and return the reply's fields."""
+        ...
+
+    async def close(self, *, grace_s: float) -> None:
+        """End it."""
+        ...
+
+    async def reap(self) -> None:
+        """Leave nothing of it behind."""
+        ...
 
 
 class Worker:
@@ -62,13 +92,13 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._on_result = on_result
         self._on_lost = on_lost
-        self._reader = wire.FrameReader(max_body_bytes=_MAX_REPLY_BYTES)
+        self._reader = wire.FrameReader(max_body_bytes=MAX_REPLY_BYTES)
         self._unsent: deque[memoryview] = deque()
         self._asked: dict[int, asyncio.Future[memoryview]] = {}
         self._next_tag = 0
         self._sock, theirs = socket.socketpair()
         try:
-            self._process = _spawn(theirs.fileno(), index=index, settings=settings)
+            self._process = spawn(theirs.fileno(), index=index, settings=settings)
         except OSError:  # No memory or process to be had.
             self._sock.close()
             raise
@@ -94,9 +124,7 @@ class Worker:
 
     def run(self, version: int, rows: Sequence[npt.NDArray[np.int64]]) -> int:
         """Send a batch of one version, known to the worker by number; return the tag of its result."""
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        arrays = encode_arrays({"ids": rows[0] if len(rows) == 1 else np.concatenate(rows), "lengths": lengths})
-        return self.send(Kind.RUN, wire.RUN_PREFIX.pack(version), arrays)
+        return self.send(Kind.RUN, wire.RUN_PREFIX.pack(version), encode_rows(rows))
 
     def run_tensors(self, version: int, outputs: Sequence[str], calls: Sequence[Arrays]) -> int:
         """Send a batch of calls with tensors; return the tag of its result."""
@@ -207,7 +235,13 @@ class Worker:
             return 0
 
 
-def _spawn(fd: int, *, index: int, settings: WorkerSettings) -> "subprocess.Popen[bytes]":
+def encode_rows(rows: Sequence[npt.NDArray[np.int64]]) -> bytes:
+    """Return a batch of rows as RUN carries them."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    return encode_arrays({"ids": rows[0] if len(rows) == 1 else np.concatenate(rows), "lengths": lengths})
+
+
+def spawn(fd: int, *, index: int, settings: WorkerSettings) -> "subprocess.Popen[bytes]":
     """Start a worker on the calling thread, whose life its own is tied to (PR_SET_PDEATHSIG)."""
     told = {
         "index": index,
@@ -216,7 +250,7 @@ def _spawn(fd: int, *, index: int, settings: WorkerSettings) -> "subprocess.Pope
         "parent_pid": os.getpid(),
     }
     environment = {
-        "PYTHONPATH": str(_PACKAGE_ROOT),
+        "PYTHONPATH": str(PACKAGE_ROOT),
         "LC_ALL": "C.UTF-8",
         # numpy's BLAS would start a thread per core, which Landlock would not bind.
         "OPENBLAS_NUM_THREADS": "1",

@@ -227,6 +227,9 @@ REQUEST_LOG_DAYS: Final = env_int("REQUEST_LOG_DAYS", default=30, minimum=1)
 
 # ---------------------------------------------------------------- Inference
 
+# Where models run: local, beside each gateway; ray, on the nodes of the cluster at RAY_ADDRESS (extra `ray`).
+ENGINE: Final = env_choice("ENGINE", default="local", choices=("local", "ray"))
+RAY_ADDRESS: Final = env_str("RAY_ADDRESS", default="local")
 # Worker processes; 0 is one per core. Each holds its own copy of every loaded model.
 INFERENCE_WORKERS: Final = env_int("INFERENCE_WORKERS", default=0, minimum=0, maximum=256)
 # Rows that may wait for a worker before calls are refused with 503.

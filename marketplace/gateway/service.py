@@ -24,6 +24,7 @@ from marketplace.gateway.oip.door import Door
 from marketplace.gateway.oip.statistics import CallStatistics
 from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.patience import Patience
+from marketplace.gateway.places import find_place
 from marketplace.gateway.reader import Reader
 from marketplace.gateway.report import REPORTS, Report, make_figures
 from marketplace.gateway.snapshot import Snapshot
@@ -50,7 +51,13 @@ class GatewayService:
         self._tracer = start_tracer()
         self.meter = Meter(committed=self.metrics.committed)
         workers = settings.INFERENCE_WORKERS or os.cpu_count() or 1
-        self.engine = Engine(workers=workers, max_queue_rows=settings.MAX_QUEUE_ROWS)
+        self._place = find_place()
+        self.engine = Engine(
+            workers=workers,
+            max_queue_rows=settings.MAX_QUEUE_ROWS,
+            settings=self._place.settings,
+            start_worker=self._place.start_worker,
+        )
         self.snapshot = Snapshot(
             load_caller=lambda digest: self.reader.run(load_caller, digest),
             load_model=lambda path: self.reader.run(load_model, path),
@@ -106,6 +113,7 @@ class GatewayService:
         """Start everything, and load the public models so that the first call does not wait for it."""
         await self._feed.start()
         await self.meter.start()
+        await asyncio.to_thread(self._place.join)
         await self.engine.start()
         await self._warm_up()
         # What the start built lives until the end: kept out of every garbage collection from here on.
@@ -124,6 +132,7 @@ class GatewayService:
             await asyncio.gather(task, return_exceptions=True)
         await self._accepter.stop()
         await self.engine.stop(drain_s=DRAIN_S)
+        await asyncio.to_thread(self._place.leave)
         await self._patience.stop()
         with suppress(Exception):  # When keys were last used may be lost; stopping may not fail for it.
             await self.recorder.flush_last_used()

@@ -281,7 +281,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def test_an_engine_whose_workers_cannot_start_says_so_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inference.pool._PACKAGE_ROOT", Path("/nonexistent"))
+    monkeypatch.setattr("inference.pool.PACKAGE_ROOT", Path("/nonexistent"))
 
     async def scenario() -> None:
         engine = Engine(workers=2, settings=WorkerSettings(start_timeout_s=1))
@@ -323,7 +323,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again_until_it_can(tmp_path: P
         async with running() as engine:
             await engine.load(bundle)
             with monkeypatch.context() as broken:
-                broken.setattr("inference.pool._spawn", no_memory)
+                broken.setattr("inference.pool.spawn", no_memory)
                 os.kill(engine.stats().pids[0], signal.SIGKILL)
                 await until(lambda: engine.stats().restarts >= 2)
                 assert not engine.is_ready()

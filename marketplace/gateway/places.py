@@ -1,0 +1,44 @@
+"""Where the inference workers run: beside the gateway, or on the nodes of a Ray cluster."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from inference.pool import Worker, WorkerProcess, WorkerSettings
+
+
+def _nothing() -> None:
+    """Have nothing to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """How workers are started there, and what comes before the first and after the last."""
+
+    start_worker: Callable[..., WorkerProcess] = Worker
+    settings: WorkerSettings
+    join: Callable[[], None] = _nothing  # Blocks.
+    leave: Callable[[], None] = _nothing
+
+
+def find_place() -> Place:
+    """Return where ENGINE says that workers run.
+
+    Raises:
+        ImproperlyConfigured: it says Ray, and the extra is not installed.
+    """
+    if settings.ENGINE == "local":
+        return Place(settings=WorkerSettings())
+    try:
+        from inference import ray_pool  # noqa: PLC0415 (2 s, and 100 MB that most sites do not install)
+    except ImportError as error:
+        message = "ENGINE=ray, but Ray is not installed: .venv/bin/python -m pip install 'ray~=2.60'"
+        raise ImproperlyConfigured(message) from error
+    return Place(
+        start_worker=ray_pool.RayWorker,
+        settings=WorkerSettings(start_timeout_s=180),  # Ray starts an interpreter for the actor, then the actor its worker.
+        join=lambda: ray_pool.connect(settings.RAY_ADDRESS),
+        leave=ray_pool.disconnect,
+    )
