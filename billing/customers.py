@@ -84,33 +84,33 @@ def saved_cards(account: Account) -> list[Card]:
 
 
 @transaction.atomic
-def choose_card(account: Account, card_pk: int) -> Card:
+def choose_card(account: Account, card_id: str) -> Card:
     """Have a saved card charged from now on.
 
     Raises:
         CardMissing: the account has no such card.
     """
-    card = _get_card(account, card_pk)
+    card = _get_card(account, card_id)
     Customer.objects.filter(account=account).update(chosen_card=card.card_id)
     return card
 
 
 @transaction.atomic
-def remove_card(account: Account, card_pk: int) -> Card:
+def remove_card(account: Account, card_id: str) -> Card:
     """Forget a card: here at once, at the provider by the outbox.
 
     Raises:
         CardMissing: the account has no such card.
     """
-    card = _get_card(account, card_pk)
+    card = _get_card(account, card_id)
     card.removed_at = timezone.now()
     card.save(update_fields=["removed_at"])
     outbox.enqueue(account, kind="card.detach", subject=card.card_id, parameters={"card": card.card_id})
     return card
 
 
-def _get_card(account: Account, card_pk: int) -> Card:
-    card = Card.objects.select_for_update().filter(customer__account=account, pk=card_pk, removed_at__isnull=True).first()
+def _get_card(account: Account, card_id: str) -> Card:
+    card = Card.objects.select_for_update().filter(customer__account=account, card_id=card_id, removed_at__isnull=True).first()
     if card is None:
         message = "There is no such saved card."
         raise CardMissing(message)

@@ -15,6 +15,7 @@ from django.utils import timezone
 from billing import outbox
 from billing.customers import check_not_frozen, ensure_customer, lock_customer
 from billing.errors import PaymentsOff, TopUpOutOfRange
+from billing.ids import public_id
 from billing.ledger import grant_credit
 from billing.models import Account, AutoRecharge, CreditGrant, OutboxRow, TopUp
 from billing.money import NANOS_PER_CENT, Nanos
@@ -39,7 +40,7 @@ def start_top_up(account: Account, amount_cents: int, *, by: str, success_url: s
         account: Who buys.
         amount_cents: In the account's currency, within TOP_UP_MIN_CENTS and TOP_UP_MAX_CENTS.
         by: Who does it.
-        success_url: Where the provider sends the customer afterwards; `{id}` stands for the top-up's.
+        success_url: Where the provider sends the customer afterwards; `{id}` stands for the top-up's public one.
         cancel_url: Where it sends who does not pay; likewise.
 
     Raises:
@@ -55,7 +56,8 @@ def start_top_up(account: Account, amount_cents: int, *, by: str, success_url: s
     top_up = TopUp.objects.create(
         account=account, amount_cents=amount_cents, currency=account.currency, source=TopUp.Source.CHECKOUT, by=by[:120]
     )
-    urls = {"success_url": success_url.replace("{id}", str(top_up.pk)), "cancel_url": cancel_url.replace("{id}", str(top_up.pk))}
+    identity = public_id("top", top_up.pk)
+    urls = {"success_url": success_url.replace("{id}", identity), "cancel_url": cancel_url.replace("{id}", identity)}
     return top_up, outbox.enqueue(account, kind="checkout.create", subject=top_up.pk, parameters=urls)
 
 

@@ -31,6 +31,7 @@ def describe_ready(*, key: str | None) -> list[str]:
         "",
         f"Farebox is ready at {settings.SITE_URL} (started in {{seconds}} s). Ctrl-C stops it.",
         *_sqlite_warning(),
+        *_payments(),
         "",
         *_call_lines(key or "YOUR_KEY"),
         "",
@@ -43,6 +44,12 @@ def _sqlite_warning() -> list[str]:
         return []
     bug = f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug"
     return [f"{bug}: fine for trying, see docs/install.md before you take real money."]
+
+
+def _payments() -> list[str]:
+    if settings.PAYMENTS != "fake":
+        return []
+    return [f"FAKE Stripe at {settings.STRIPE_FAKE_URL}: no money moves. Top up at {settings.SITE_URL}/billing/"]
 
 
 def _call_lines(key: str) -> list[str]:

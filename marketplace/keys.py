@@ -36,6 +36,8 @@ SCOPES: Final = (
     "webhooks:read",
     "webhooks:write",
     "invoices:read",
+    "billing:read",
+    "billing:write",
 )
 _MODEL_PATH: Final = re.compile(r"[a-z0-9-]{1,40}/[a-z0-9-]{1,40}", re.ASCII)
 # Entries of an allow-list: each is looked at on every call.

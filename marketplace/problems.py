@@ -161,7 +161,7 @@ def _limit_facts(error: Exception) -> dict[str, Any]:
             "used": to_decimal_string(error.spent_nanos),
             "asked": to_decimal_string(error.asked_nanos),
             "resets_at": error.resets_at.isoformat().replace("+00:00", "Z") if error.resets_at else None,
-            "raise_at": f"{settings.SITE_URL}/{'dashboard' if is_balance else 'keys'}/",
+            "raise_at": f"{settings.SITE_URL}/{'billing' if is_balance else 'keys'}/",
         }
     if isinstance(error, RateLimited):
         return {"policy": error.policy, "limit": error.limit, "window_s": error.window_s, "raise_at": f"{settings.SITE_URL}/keys/"}

@@ -54,8 +54,16 @@ def site_programs(*, listener_fd: int) -> list[Program]:
         "WARNING",
     ]
     beat = [*celery, "beat", "--schedule", str(settings.VAR_DIR / "celerybeat"), "--pidfile", "", "--loglevel", "WARNING"]
+    fake = [
+        *python, "billing.providers.fake",
+        "--port", str(settings.STRIPE_FAKE_PORT),
+        "--state", str(settings.VAR_DIR / "fake-stripe.sqlite3"),
+        "--webhook-url", f"http://127.0.0.1:{settings.PORT}/stripe/webhooks",
+    ]  # fmt: skip
+    fakes = [Program(name="FAKE stripe", argv=fake, environment=site | {"STRIPE_WEBHOOK_SECRET": settings.STRIPE_WEBHOOK_SECRET})]
     return [
         Program(name="gateway", argv=gateway, environment=site, inherits_listener=True),
         Program(name="beat", argv=beat, environment=site | quiet),
         Program(name="worker", argv=worker, environment=site | quiet),
+        *(fakes if settings.PAYMENTS == "fake" else ()),
     ]

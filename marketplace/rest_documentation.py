@@ -26,6 +26,7 @@ def rest_documentation(site_url: str) -> dict[str, Any]:
                 "Requests",
                 "Usage",
                 "Invoices",
+                "Billing",
                 "Organization",
             )
         ],

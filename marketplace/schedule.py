@@ -15,5 +15,6 @@ BEAT_SCHEDULE: Final[dict[str, Any]] = {
     "sweep-payments": {"task": "billing.tasks.sweep_payments", "schedule": 3.0, "options": {"expires": 3}},
     "catch-up-payments": {"task": "billing.tasks.catch_up_payments", "schedule": 300.0, "options": {"expires": 300}},
     "look-for-notices": {"task": "marketplace.tasks.look_for_notices", "schedule": 60.0, "options": {"expires": 60}},
+    "send-notices": {"task": "marketplace.tasks.send_notices", "schedule": 30.0, "options": {"expires": 30}},
     "prune": {"task": "marketplace.tasks.prune", "schedule": 3600.0, "options": {"expires": 600}},
 }

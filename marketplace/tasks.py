@@ -10,7 +10,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from marketplace import audit, predictions, runner
+from marketplace import audit, payments, predictions, runner
 from marketplace.examining import waiting_versions
 from marketplace.models import ControlChange, GatewayReport, IdempotencyRecord, RequestLog, WebhookMessage
 from marketplace.webhooks import delivering, notices
@@ -86,3 +86,9 @@ def examine_versions() -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
+
+
+@shared_task
+def send_notices() -> None:
+    """Mail what organizations have to be told of their payments."""
+    payments.send_notices()

@@ -19,6 +19,7 @@ from marketplace.admin.deeds import ConfirmForm, ReasonForm, bind, find_target, 
 from marketplace.admin.facts import FactAdmin, show_money
 from marketplace.credits import give_credit
 from marketplace.models import Membership, Organization, User
+from marketplace.payments import unfreeze
 from marketplace.tenants import block_user, restore_organization, suspend_organization, unblock_user
 
 admin.site.unregister(Group)  # Rights here are one flag; groups would only suggest more.
@@ -83,7 +84,7 @@ class OrganizationAdmin(FactAdmin):
     )
     readonly_fields = ("status", "granted", "spent", "held", "available", "working_keys")
     inlines = (MembershipInline,)
-    actions_detail = ("give_credit", "suspend", "restore")
+    actions_detail = ("give_credit", "suspend", "restore", "unfreeze")
 
     @display(description="Status", label={"active": "success", "suspended": "danger"})
     def status(self, organization: Organization) -> str:
@@ -156,6 +157,18 @@ class OrganizationAdmin(FactAdmin):
         warning = "Keys that are neither revoked nor expired work again within a second."
         form = bind(ConfirmForm, request)
         return run_deed(self, request, title=f"Restore {organization}", warning=warning, form=form, do=do, target=organization)
+
+    @action(description="Unfreeze payments", url_path="unfreeze", permissions=["deed"], icon="credit_score")
+    def unfreeze(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let it pay again after a lost dispute."""
+        organization: Organization = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            unfreeze(organization, reason=fields["reason"], by=operator_of(request))
+
+        warning = "It can top up again, and auto-recharge may charge its card. Credit that a dispute took stays taken."
+        form = bind(ReasonForm, request)
+        return run_deed(self, request, title=f"Unfreeze payments of {organization}", warning=warning, form=form, do=do, target=organization)
 
 
 @admin.register(User)

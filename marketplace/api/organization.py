@@ -1,14 +1,16 @@
 """`/v1/organization` and `/v1/balance`: who the caller is, and what it may still spend."""
 
+from django.conf import settings
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.ledger import balance
+from billing.providers import collects_money
 from marketplace.api.authentication import key_of, tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint
-from marketplace.api.fields import Amount, Constant, Moment, PublicId, View
+from marketplace.api.fields import Amount, Cents, Constant, Moment, PublicId, View
 from marketplace.errors import ScopeMissing
 
 TAG = "Organization"
@@ -23,6 +25,8 @@ class BalanceView(View):
     held = Amount(help_text="Set aside for calls that run now; what they do not use comes back.")
     available = Amount()
     currency = serializers.CharField()
+    top_up_minimum = Cents(allow_null=True, help_text="Smallest top-up; null where this site collects no money.")
+    top_up_maximum = Cents(allow_null=True, help_text="Largest top-up; likewise.")
 
 
 class OrganizationView(View):
@@ -59,6 +63,8 @@ class Balance(Endpoint):
         account = tenant_of(request).account
         now = balance(account)
         fields = {"granted": now.granted, "spent": now.spent, "held": now.held, "available": now.available, "currency": account.currency}
+        limits = (settings.TOP_UP_MIN_CENTS, settings.TOP_UP_MAX_CENTS) if collects_money() else (None, None)
+        fields |= dict(zip(("top_up_minimum", "top_up_maximum"), limits, strict=True))
         return Response(BalanceView(fields).data)
 
 

@@ -8,6 +8,7 @@ from marketplace.api.endpoint import GatewayOnly, Nowhere
 from marketplace.api.invoices import Invoice, Invoices, UpcomingInvoice
 from marketplace.api.keys import Key, KeyRevocation, KeyRotation, Keys
 from marketplace.api.organization import Balance, Organization
+from marketplace.api.payments import PaymentMethod, PaymentMethods, TopUp, TopUps
 from marketplace.api.predictions import OnePrediction, PredictionCancellation, Predictions
 from marketplace.api.requests import LoggedRequest, Requests
 from marketplace.api.schema import OpenApiDocument
@@ -33,6 +34,10 @@ urlpatterns = [
     re_path(r"^models/[^/]+/[^/]+/(?:predict|predictions|estimate|explain)$", GatewayOnly.as_view(), name="gateway_only"),
     path("organization", Organization.as_view(), name="organization"),
     path("balance", Balance.as_view(), name="balance"),
+    path("top-ups", TopUps.as_view(), name="top_ups"),
+    path("top-ups/<str:top_up_id>", TopUp.as_view(), name="top_up"),
+    path("payment-methods", PaymentMethods.as_view(), name="payment_methods"),
+    path("payment-methods/<str:card_id>", PaymentMethod.as_view(), name="payment_method"),
     path("usage", Usage.as_view(), name="usage"),
     path("requests", Requests.as_view(), name="requests"),
     path("requests/<str:request_id>", LoggedRequest.as_view(), name="request"),

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from billing.ids import public_id
 from billing.models import Price
-from billing.money import NANOS_PER_CENT
+from billing.money import NANOS_PER_CENT, to_decimal_string
 from billing.prices import terms_of
 from marketplace import amounts
 
@@ -81,6 +81,12 @@ def money_brief(nanos: int) -> str:
 def cents(amount: int) -> str:
     """Return whole cents as "$12.50"."""
     return money(amount * NANOS_PER_CENT)
+
+
+@register.filter
+def plain_cents(amount: int) -> str:
+    """Return whole cents as a form takes them: "12.50"."""
+    return to_decimal_string(amount * NANOS_PER_CENT, places=2)
 
 
 @register.filter

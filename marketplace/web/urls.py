@@ -4,6 +4,7 @@ from django.urls import path
 
 from marketplace.web import (
     access,
+    billing,
     dashboard,
     error_docs,
     first_call,
@@ -60,6 +61,12 @@ urlpatterns = [
     path("webhooks/<str:webhook_id>/delete/", webhooks.delete_webhook, name="webhook_delete"),
     path("webhooks/<str:webhook_id>/deliveries/<str:delivery_id>/resend/", webhooks.resend_delivery, name="webhook_resend"),
     path("usage/", usage.show_usage, name="usage"),
+    path("billing/", billing.show_billing, name="billing"),
+    path("billing/buy/", billing.buy, name="billing_buy"),
+    path("billing/cards/", billing.change_card, name="billing_card"),
+    path("billing/auto-recharge/", billing.change_recharge, name="billing_recharge"),
+    path("billing/portal/", billing.open_portal, name="billing_portal"),
+    path("billing/top-ups/<str:top_up_id>/", billing.show_top_up, name="top_up"),
     path("invoices/", invoices.list_invoices, name="invoices"),
     path("invoices/<str:number>/", invoices.show_invoice, name="invoice"),
     path("invoices/<str:number>/calls/", invoices.list_events, name="invoice_events"),

@@ -139,7 +139,7 @@ def test_an_account_that_is_turned_off_is_not_charged(till: Till, account: Accou
 
 def test_a_removed_card_is_never_charged_again(till: Till, account: Account) -> None:
     turn_on(till, account)
-    remove_card(account, saved_cards(account)[0].pk)
+    remove_card(account, saved_cards(account)[0].card_id)
     spend_down(account, left_cents=0)
 
     till.sweep()
@@ -154,7 +154,7 @@ def test_a_removed_card_is_never_charged_again(till: Till, account: Account) -> 
 def test_the_chosen_card_is_charged(till: Till, account: Account) -> None:
     turn_on(till, account)
     till.top_up(account, 500, "3155")
-    choose_card(account, next(card.pk for card in saved_cards(account) if card.last4 == "4242"))
+    choose_card(account, next(card.card_id for card in saved_cards(account) if card.last4 == "4242"))
     assert [card.last4 for card in saved_cards(account)] == ["4242", "3155"]
     spend_down(account, left_cents=0)
 
@@ -179,7 +179,7 @@ def test_anothers_card_is_absent(till: Till, account: Account) -> None:
     other = open_account(name="other")
 
     with pytest.raises(CardMissing):
-        remove_card(other, saved_cards(account)[0].pk)
+        remove_card(other, saved_cards(account)[0].card_id)
 
     assert len(saved_cards(account)) == 1
 

@@ -19,7 +19,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from billing.ids import public_id, uuid7
 from billing.ledger import grant_credit
-from billing.models import Budget, Invoice, Price
+from billing.models import Budget, Card, Customer, Invoice, Price, TopUp
 from billing.money import Nanos
 from inference.gate.report import Report
 from marketplace.keys import KeySettings, issue_key, revoke_key
@@ -41,6 +41,7 @@ class Route:
     queries: Mapping[str, str] = field(default_factory=dict)  # Of a method that needs one.
     test_status: int = 200  # What a test key's changes get, where it is no plain success.
     own_status: int = 200  # Of the caller's own, where it is no plain success.
+    own_statuses: Mapping[str, int] = field(default_factory=dict)  # The same of a method.
 
 
 # A version's files, as a form.
@@ -93,6 +94,10 @@ ROUTES = {
     "invoices": Route("/v1/invoices", is_live_only=True),
     "invoice_upcoming": Route("/v1/invoices/upcoming", is_live_only=True),
     "invoice": Route("/v1/invoices/{invoice}", names=("invoice",), is_live_only=True),
+    "top_ups": Route("/v1/top-ups", {"GET": None, "POST": {"amount": "25.00"}}, is_live_only=True, own_statuses={"POST": 409}),
+    "top_up": Route("/v1/top-ups/{top_up}", names=("top_up",), is_live_only=True),
+    "payment_methods": Route("/v1/payment-methods", is_live_only=True),
+    "payment_method": Route("/v1/payment-methods/{card}", {"DELETE": None}, ("card",), is_live_only=True),
     "nowhere": Route("/v1/nothing/here", is_open=True, own_status=404),
 }
 CASES = [(name, method) for name, route in ROUTES.items() for method in route.methods]
@@ -175,6 +180,9 @@ def settle_in(organization: Organization) -> Tenant:
         currency="usd",
         total_cents=1,
     )
+    top_up = TopUp.objects.create(account=organization.account, amount_cents=500, currency="usd", source="checkout", by="test")
+    customer = Customer.objects.create(account=organization.account, customer_id=f"cus_{organization.slug}")
+    card = Card.objects.create(customer=customer, card_id=f"pm_{organization.slug}", exp_month=1, exp_year=2030, attached_at=OCTOBER)
     ids = {
         "key": public_id("key", key.pk),
         "model": model.path,
@@ -184,6 +192,8 @@ def settle_in(organization: Organization) -> Tenant:
         "batch": public_id("bat", batch.pk),
         "webhook": public_id("whe", endpoint.pk),
         "delivery": public_id("whd", delivery.pk),
+        "top_up": public_id("top", top_up.pk),
+        "card": card.card_id,
     }
     return Tenant(organization, secret, test_secret, ids)
 
@@ -218,6 +228,8 @@ def absent(organization: Organization) -> dict[str, str]:
         "batch": public_id("bat", uuid7()),
         "webhook": public_id("whe", uuid7()),
         "delivery": public_id("whd", uuid7()),
+        "top_up": public_id("top", uuid7()),
+        "card": "pm_nobody",
     }
 
 
@@ -235,6 +247,8 @@ def state_of(organization: Organization) -> list[Any]:
         *WebhookDelivery.objects.filter(endpoint__organization=organization).order_by("pk").values(),
         *Budget.objects.filter(account=organization.account).order_by("pk").values(),
         *organization.account.invoices.order_by("pk").values(),
+        *organization.account.top_ups.order_by("pk").values(),
+        *Card.objects.filter(customer__account=organization.account).values(),
         organization.audit_events.count(),
     ]
 
@@ -251,7 +265,8 @@ def test_the_callers_own_is_answered(ours: Tenant, name: str, method: str) -> No
 
     reply = ours.send(route, method, ours.ids)
 
-    assert reply.status_code in ({200, 201, 204} if route.own_status == 200 else {route.own_status}), reply.content
+    expected = route.own_statuses.get(method, route.own_status)
+    assert reply.status_code in ({200, 201, 204} if expected == 200 else {expected}), reply.content
 
 
 @pytest.mark.parametrize(("name", "method"), NAMED)

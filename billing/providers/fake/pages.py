@@ -67,7 +67,7 @@ def answer(world: World, method: str, path: str, body: str) -> Answer:
 def _page(title: str, content: str, *, status: int = 200, wide: bool = False) -> Answer:
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>FAKE Stripe: {escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f"<title>FAKE Stripe: {escape(title)}</title><link rel='icon' href='data:,'><style>{_STYLE}</style></head><body>"
         f'<div class="fake" role="note">FAKE STRIPE: no money moves, and no card is asked for.</div>'
         f'<main class="{"wide" if wide else ""}"><h1>{escape(title)}</h1>{content}</main></body></html>'
     )

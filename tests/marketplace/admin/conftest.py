@@ -9,7 +9,22 @@ from django.test import Client
 
 from billing.ids import uuid7
 from billing.ledger import grant_credit
-from billing.models import Budget, GatewayProcess, Invoice, InvoiceLine, Lease, Price, UsageEvent, UsageRollup
+from billing.models import (
+    Budget,
+    Dispute,
+    GatewayProcess,
+    Invoice,
+    InvoiceLine,
+    Lease,
+    OutboxRow,
+    PaymentRefund,
+    Price,
+    StripeEvent,
+    StripeEventWork,
+    TopUp,
+    UsageEvent,
+    UsageRollup,
+)
 from billing.money import Nanos
 from billing.periods import hour_of
 from billing.refunding import refund_event
@@ -91,6 +106,16 @@ def everything(event: UsageEvent, organization: Organization) -> None:
         currency="usd",
         total_cents=0,
     )
+    top_up = TopUp.objects.create(
+        account=organization.account, amount_cents=500, currency="usd", source="checkout", status="paid", by="test"
+    )
+    PaymentRefund.objects.create(top_up=top_up, amount_cents=100, reason="test", by="test")
+    Dispute.objects.create(dispute_id="dp_1", top_up=top_up, amount_cents=400, status="won")
+    OutboxRow.objects.create(account=organization.account, kind="refund.create", subject="1", due_at=datetime.now(UTC))
+    webhook = StripeEvent.objects.create(
+        event_id="evt_1", type="charge.refunded", object_id="ch_1", livemode=False, occurred_at=datetime.now(UTC), body="{}"
+    )
+    StripeEventWork.objects.create(event=webhook, due_at=datetime.now(UTC))
     assert event.price is not None
     InvoiceLine.objects.create(
         invoice=invoice,

@@ -9,6 +9,7 @@ from referencing.jsonschema import DRAFT202012
 
 from billing.ids import public_id
 from billing.invoicing import close_period
+from billing.models import Card
 from inference.gate.examine import Examination
 from inference.gate.report import Report, passed
 from marketplace.models import ApiKey, Organization
@@ -17,6 +18,7 @@ from marketplace.publishing import go_live, note_examination
 from marketplace.webhooks.endpoints import register_endpoint, send_test
 from tests.marketplace.jobs import queue_batch, queue_prediction
 from tests.marketplace.uploaded import a_model, submitted
+from tests.till import Till
 
 # Answered by the gateway: `tests/flows` calls them.
 GATEWAY = {"predict", "estimate", "explain", "create_prediction"}
@@ -84,7 +86,7 @@ def settle_model(owner: Organization) -> dict[bool, dict[str, Any]]:
     return {is_fresh: {"owner": owner.slug, "name": model.name, "version": 1 + is_fresh} for is_fresh in (False, True)}
 
 
-def test_every_operation_answers_as_documented(document: dict[str, Any], api: Any, key: ApiKey, use: Any) -> None:
+def test_every_operation_answers_as_documented(till: Till, document: dict[str, Any], api: Any, key: ApiKey, use: Any) -> None:
     from datetime import UTC, datetime
 
     call = use(key)
@@ -103,8 +105,11 @@ def test_every_operation_answers_as_documented(document: dict[str, Any], api: An
         "batch_id": public_id("bat", queue_batch(key, call.version, rows=1).pk),
         "owner": "farebox",
         "name": "sentiment",
+        "top_up_id": public_id("top", till.top_up(key.organization.account).pk),
+        "card_id": Card.objects.get().card_id,
     }
     bodies = {
+        "create_top_up": {"amount": "25.00"},
         "create_key": {"name": "made"},
         "update_key": {"name": "renamed"},
         "rotate_key": {"grace": "1h"},

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from billing.ids import public_id
 from billing.invoicing import close_period
+from billing.models import TopUp
 from marketplace.models import ApiKey, CatalogueModel, ModelVersion, Organization, User
 from marketplace.tenants import found_organization
 from marketplace.web.figures import month_start
@@ -31,12 +32,16 @@ OPEN = {
     "error_doc",
 }
 # A page of each address that names something of a tenant, with the names that make it foreign or absent.
+# Forms that a member sends: a GET does nothing.
+SENT = {"billing_buy", "billing_card", "billing_recharge", "billing_portal"}
 OWNED = {
-    *("key", "key_cap", "key_rotate", "key_revoke", "request", "invoice", "invoice_calls", "invoice_events", "invoice_pdf"),
+    *("top_up", "key", "key_cap", "key_rotate", "key_revoke", "request", "invoice", "invoice_calls", "invoice_events", "invoice_pdf"),
     *("prediction", "prediction_state", "prediction_cancel", "batch", "batch_state", "batch_cancel", "batch_results"),
     *("webhook", "webhook_deliveries", "webhook_rotate", "webhook_test", "webhook_switch", "webhook_delete", "webhook_resend"),
 }
-MEMBERS = sorted(str(pattern.name) for pattern in urlpatterns if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED)
+MEMBERS = sorted(
+    str(pattern.name) for pattern in urlpatterns if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED | SENT
+)
 POSTED = {
     *("key_cap", "key_rotate", "prediction_cancel", "batch_cancel"),
     *("webhook_rotate", "webhook_test", "webhook_switch", "webhook_delete", "webhook_resend"),
@@ -51,11 +56,11 @@ def address(name: str, identity: str) -> str:
 def test_the_matrix_below_covers_every_address() -> None:
     names = {pattern.name for pattern in urlpatterns}
 
-    assert names == OPEN | OWNED | set(MEMBERS)
+    assert names == OPEN | OWNED | SENT | set(MEMBERS)
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("name", [*MEMBERS, *sorted(SENT)])
 def test_a_stranger_is_sent_to_sign_in(client: Client, name: str) -> None:
     reply = client.get(reverse(name))
 
@@ -79,10 +84,16 @@ def test_a_member_sees_every_page_of_an_empty_organization(member: Client, name:
     assert "no-store" in reply["Cache-Control"]
 
 
+@pytest.mark.parametrize("name", sorted(SENT))
+def test_a_form_is_only_sent(member: Client, name: str) -> None:
+    assert member.get(reverse(name)).status_code == 405
+
+
 @pytest.mark.parametrize("name", sorted(OWNED))
 def test_a_foreign_id_answers_as_an_absent_one(member: Client, name: str, foreign_key: ApiKey, sentiment: ModelVersion) -> None:
     call = record_call(foreign_key, sentiment)
     invoice = _close_a_month(foreign_key, sentiment)
+    top_up = TopUp.objects.create(account=foreign_key.organization.account, amount_cents=1, currency="usd", source="checkout", by="test")
     prefix = name.split("_", maxsplit=1)[0]
     foreign, absent = {
         "key": (public_id("key", foreign_key.pk), public_id("key", call.pk)),
@@ -91,6 +102,7 @@ def test_a_foreign_id_answers_as_an_absent_one(member: Client, name: str, foreig
         "batch": (public_id("bat", queue_batch(foreign_key, sentiment, rows=1).pk), public_id("bat", call.pk)),
         "webhook": (public_id("whe", _foreign_endpoint(foreign_key)), public_id("whe", call.pk)),
         "invoice": (invoice, "209901-000000000000"),
+        "top": (public_id("top", top_up.pk), public_id("top", foreign_key.pk)),
     }[prefix]
     ask = member.post if name in POSTED else member.get
 
