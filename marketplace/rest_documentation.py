@@ -1,6 +1,17 @@
-"""How the REST API is documented: drf-spectacular's configuration, read by the settings."""
+"""How the REST API behaves and is documented: the configuration of its two libraries, read by the settings."""
 
-from typing import Any
+from typing import Any, Final
+
+REST_FRAMEWORK_OPTIONS: Final = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["marketplace.api.authentication.KeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["marketplace.api.permissions.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "marketplace.api.errors.render_problem",
+    "UNAUTHENTICATED_USER": None,
+    "COERCE_DECIMAL_TO_STRING": True,
+}
 
 
 def rest_documentation(site_url: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from marketplace.env import check_payments, env_bool, env_choice, env_int, env_list, env_secret, env_str
 from marketplace.operator_pages import OPERATOR_PAGES
-from marketplace.rest_documentation import rest_documentation
+from marketplace.rest_documentation import REST_FRAMEWORK_OPTIONS, rest_documentation
 from marketplace.schedule import BEAT_SCHEDULE
 
 BASE_DIR: Final = Path(__file__).resolve().parent.parent
@@ -234,6 +234,9 @@ RAY_ADDRESS: Final = env_str("RAY_ADDRESS", default="local")
 INFERENCE_WORKERS: Final = env_int("INFERENCE_WORKERS", default=0, minimum=0, maximum=256)
 # Rows that may wait for a worker before calls are refused with 503.
 MAX_QUEUE_ROWS: Final = env_int("MAX_QUEUE_ROWS", default=1024, minimum=1)
+# Answers that each gateway keeps in memory for organizations that turned that on, in MB, all together; 0 keeps none.
+# More is found again more often, and costs the memory.
+RESPONSE_CACHE_MB: Final = env_int("RESPONSE_CACHE_MB", default=64, minimum=0, maximum=65536)
 # Where published artifacts lie, one folder per version.
 ARTIFACTS_DIR: Final = Path(env_str("ARTIFACTS_DIR", default=str(VAR_DIR / "artifacts"))).resolve()
 # Serve the int8 model of a version that has one, where it runs on a CPU; no: float32 everywhere.
@@ -301,16 +304,7 @@ WEBHOOKS_TO_LOOPBACK: Final = env_bool("WEBHOOKS_TO_LOOPBACK", default=False)
 
 # ---------------------------------------------------------------- REST API
 
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["marketplace.api.authentication.KeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["marketplace.api.permissions.HasScope"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "marketplace.api.errors.render_problem",
-    "UNAUTHENTICATED_USER": None,
-    "COERCE_DECIMAL_TO_STRING": True,
-}
+REST_FRAMEWORK = REST_FRAMEWORK_OPTIONS
 SPECTACULAR_SETTINGS: Final = rest_documentation(SITE_URL)
 
 # ---------------------------------------------------------------- Operator's dashboard

@@ -43,6 +43,17 @@ def _free_slug(name: str) -> str:
 
 
 @transaction.atomic
+def set_response_cache(organization: Organization, *, enabled: bool, by: User | str) -> None:
+    """Have answers kept for an organization, or no longer: then what was kept is dropped within a second."""
+    if organization.response_cache == enabled:
+        return
+    organization.response_cache = enabled
+    organization.save(update_fields=["response_cache"])
+    organization_changed(organization)
+    audit.record(organization, action="response_cache.set", target=organization, by=by, details={"enabled": enabled})
+
+
+@transaction.atomic
 def welcome_user(user: User) -> Organization:
     """Give a person whose address is verified an organization with the free credit. Safe to repeat.
 

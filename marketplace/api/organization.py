@@ -38,6 +38,7 @@ class OrganizationView(View):
     slug = serializers.CharField(help_text="The owner in owner/model.")
     created_at = Moment()
     first_call_at = Moment(allow_null=True)
+    response_cache = serializers.BooleanField(help_text="Whether answers are kept for the same input; set on the organization's page.")
 
 
 class Organization(Endpoint):

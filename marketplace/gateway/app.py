@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from billing.metering import Meter
 from billing.money import Nanos
-from billing.pricing import Terms
-from inference.engine import Engine
+from billing.pricing import Terms, charge
+from inference.engine import Engine, Inferred
 from marketplace.errors import BodyTooSlow, CallerLeft, NotFound
+from marketplace.gateway.cache import HIT, MISS, CacheKey, ResponseCache
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
 from marketplace.gateway.explaining import EXPLAIN
@@ -60,6 +61,7 @@ class Gateway:
         telemetry: Telemetry,
         statistics: CallStatistics,
         door: Door,
+        cache: ResponseCache,
         accepter: Accepter,
     ) -> None:
         self._snapshot = snapshot
@@ -72,6 +74,7 @@ class Gateway:
         self._telemetry = telemetry
         self._statistics = statistics
         self._door = door
+        self._cache = cache
         self._accepter = accepter
         self._key_rates = RateLimiter(policy="key")
         self._organization_rates = RateLimiter(policy="organization")
@@ -158,30 +161,48 @@ class Gateway:
             call = wire.parse(exchange.request, body, version, terms, limits=self._settings)
         exchange.units = call.units
         options = read_options(exchange.request, self._settings, timeout_us=call.timeout_us)
+        key, inferred = self._find_kept(admitted, call)
         highest = await self._highest_charge(exchange, caller, terms, call.units)
         options.check_cost(highest)
         hold = await self._meter.hold(caller.budgets, highest)
-        connection = exchange.request.connection
         try:
             exchange.end_stage(b"limit")
-            if connection is not None:
-                connection.waiting = asyncio.current_task()
-                if connection.is_lost:
-                    raise CallerLeft
-            try:
-                inferred = await wire.infer(self._engine, call, version, tenant=caller.tenant, deadline=options.deadline)
-            except asyncio.CancelledError:
-                raise_if_left(connection)
-                raise
-            finally:  # What settles is not cancelled: it is charged, and refunded if it cannot be delivered.
-                if connection is not None:
-                    connection.waiting = None
+            if inferred is None:
+                inferred = await self._infer(admitted, call, deadline=options.deadline)
             exchange.add_stages((b"queue", inferred.queue_us / 1e6), (b"infer", inferred.infer_us / 1e6))
             reply = await settle(admitted, Answered(call, inferred, hold), meter=self._meter, recorder=self._recorder)
+            if key is not None and exchange.cache == MISS:  # Once it is paid: what it makes cheaper later was bought.
+                self._cache.keep(key, inferred)
             self._statistics.answered(exchange, rows=call.rows, batch_rows=inferred.batch_rows)
             return reply
         finally:
             hold.release()  # What was settled is no longer held.
+
+    async def _infer(self, admitted: Admitted, call: Call, *, deadline: float) -> Inferred:
+        """Run the call; if its caller hangs up meanwhile, it is dropped and costs nothing."""
+        connection = admitted.exchange.request.connection
+        if connection is not None:
+            connection.waiting = asyncio.current_task()
+            if connection.is_lost:
+                raise CallerLeft
+        try:
+            return await admitted.wire.infer(self._engine, call, admitted.version, tenant=admitted.caller.tenant, deadline=deadline)
+        except asyncio.CancelledError:
+            raise_if_left(connection)
+            raise
+        finally:  # What settles is not cancelled: it is charged, and refunded if it cannot be delivered.
+            if connection is not None:
+                connection.waiting = None
+
+    def _find_kept(self, admitted: Admitted, call: Call) -> tuple[CacheKey | None, Inferred | None]:
+        """Return the name that the call's answer is kept under, and the answer if it is there; nothing for who keeps none."""
+        caller = admitted.caller
+        if not caller.keeps_answers:
+            return None, None
+        key = CacheKey(caller.tenant, caller.livemode, admitted.version.bundle.key, admitted.wire.identify(call))
+        found = self._cache.find(key)
+        admitted.exchange.cache = MISS if found is None else HIT
+        return key, found
 
     async def _estimate(self, exchange: Exchange, route: Route, caller: Caller) -> Reply:
         """Tell a body's units and highest cost. Nothing is run, held or charged."""
@@ -197,6 +218,8 @@ class Gateway:
         """Return the most that the call can cost, as far as its month is known to be."""
         if not caller.livemode:
             return Nanos(0)
+        if exchange.cache == HIT and terms.shape is not None and terms.shape.cached_unit_nanos is not None:
+            return charge(terms, units, is_cached=True)
         return await self._meter.highest_charge(caller.account_id, terms, units, moment=exchange.occurred_at)
 
     async def _authenticate(self, exchange: Exchange) -> Caller:

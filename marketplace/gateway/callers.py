@@ -45,6 +45,7 @@ class Caller:
     revoked: bool
     suspended: bool
     awaits_first_call: bool
+    keeps_answers: bool  # In memory, for the organization's next call with the same input.
 
     def check_usable(self, *, now: float, address: str) -> None:
         """Refuse a key that may not be used now or from there.
@@ -132,6 +133,7 @@ def caller_of(key: ApiKey) -> Caller:
         revoked=key.revoked_at is not None,
         suspended=organization.suspended_at is not None,
         awaits_first_call=organization.first_call_at is None,
+        keeps_answers=organization.response_cache,
     )
 
 

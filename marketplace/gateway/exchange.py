@@ -19,7 +19,20 @@ _LONG_S: Final = 0.25
 class Exchange:
     """A request with what each step found out. A refusal in any step leaves the rest unset."""
 
-    __slots__ = ("_lap", "caller", "charge_nanos", "occurred_at", "rates", "request", "route", "stages", "terms", "units", "version")
+    __slots__ = (
+        "_lap",
+        "cache",
+        "caller",
+        "charge_nanos",
+        "occurred_at",
+        "rates",
+        "request",
+        "route",
+        "stages",
+        "terms",
+        "units",
+        "version",
+    )
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -29,6 +42,7 @@ class Exchange:
         self.terms: Terms | None = None
         self.units = 0
         self.charge_nanos = 0
+        self.cache: bytes | None = None  # "hit" or "miss", where the caller's answers are kept.
         self.rates: tuple[RateState, RateState] | None = None  # Of the key, of the organization.
         self.occurred_at = datetime.now(UTC)
         self.stages: list[tuple[bytes, float]] = []  # Name and seconds, in order.

@@ -19,6 +19,7 @@ from inference.pipelines.pipeline import Prepared
 from inference.pipelines.text import word_spans
 from inference.signature import Signature, TensorSpec
 from marketplace.gateway import native
+from marketplace.gateway.cache import hash_rows, hash_tensors
 from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.replies import Reply, answer, refusal
 from marketplace.gateway.request import Request
@@ -71,6 +72,12 @@ class ExplainWire:
         return engine.infer_tensors(
             version.bundle, call.tensors, outputs=outputs, tenant=tenant, deadline=deadline, allow_nonfinite=version.allow_nonfinite
         )
+
+    def identify(self, call: ExplainCall) -> bytes:
+        """Return a hash of the rows it runs."""
+        if call.prepared is not None:
+            return hash_rows(call.prepared.rows)
+        return hash_tensors(call.tensors, [call.asked["output"]])
 
     def render(self, call: ExplainCall, inferred: Inferred, *, request: Request, version: ServedVersion) -> Reply:
         """Return the reply with its `explanation`, one entry for each example."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -23,8 +24,10 @@ _LOOK_BACK: Final = timedelta(seconds=30)
 class ChangeFeed:
     """Polls the feed every 250 ms in a thread of its own, and applies it on the event loop."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, *, organization_changed: Callable[[str], None]) -> None:
+        """Follow nothing yet; `organization_changed` is told the id, in hexadecimal, of each one that changed."""
         self._snapshot = snapshot
+        self._organization_changed = organization_changed
         self._reader = Reader(threads=1)  # Its own thread: a slow load must not delay a revocation.
         self._seen = 0
         self._task: asyncio.Task[None] | None = None
@@ -64,6 +67,7 @@ class ChangeFeed:
             self._snapshot.callers.forget(reference)
         elif subject == ControlChange.Subject.ORGANIZATION:
             self._snapshot.callers.forget_where(lambda caller: caller.organization_id.hex == reference)
+            self._organization_changed(reference)
         else:
             self._snapshot.models.forget(reference)
 

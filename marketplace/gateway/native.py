@@ -15,6 +15,7 @@ from inference.nested import parse_tensor, render_tensor
 from inference.pipelines.pipeline import Prepared
 from inference.signature import Signature
 from marketplace.errors import RequestMalformed
+from marketplace.gateway.cache import hash_rows, hash_tensors
 from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.replies import Reply, answer, refusal
 from marketplace.gateway.request import Request
@@ -49,6 +50,10 @@ class NativeWire:
             return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline)
         allow = version.allow_nonfinite
         return engine.infer_tensors(version.bundle, call.tensors, tenant=tenant, deadline=deadline, allow_nonfinite=allow)
+
+    def identify(self, call: Call) -> bytes:
+        """Return a hash of what is sent to the model."""
+        return hash_rows(call.prepared.rows) if call.prepared is not None else hash_tensors(call.tensors, ())
 
     def render(self, call: Call, inferred: Inferred, *, request: Request, version: ServedVersion) -> Reply:
         """Return the reply with its `prediction`."""

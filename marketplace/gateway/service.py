@@ -15,6 +15,7 @@ from inference.errors import InferenceError
 from marketplace.errors import MarketplaceError
 from marketplace.gateway.app import Gateway
 from marketplace.gateway.background import Background
+from marketplace.gateway.cache import ResponseCache
 from marketplace.gateway.callers import load_caller
 from marketplace.gateway.feed import ChangeFeed
 from marketplace.gateway.idempotency import Claims
@@ -63,7 +64,8 @@ class GatewayService:
             load_model=lambda path: self.reader.run(load_model, path),
             trusted_proxies=frozenset(settings.TRUSTED_PROXIES),
         )
-        self._feed = ChangeFeed(self.snapshot)
+        cache = ResponseCache(max_bytes=settings.RESPONSE_CACHE_MB * 2**20)
+        self._feed = ChangeFeed(self.snapshot, organization_changed=cache.forget)
         self.recorder = RequestRecorder(self.meter)
         self._flusher: asyncio.Task[None] | None = None
         self._reporter: asyncio.Task[None] | None = None
@@ -91,6 +93,7 @@ class GatewayService:
             telemetry=telemetry,
             statistics=statistics,
             settings=limits,
+            cache=cache,
             door=Door(
                 snapshot=self.snapshot,
                 engine=self.engine,

@@ -10,6 +10,7 @@ from billing.money import to_decimal_string
 from billing.pricing import Terms
 from billing.settling import Bill
 from inference.engine import Inferred
+from marketplace.gateway.cache import HIT
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
 from marketplace.gateway.log import RequestRecorder
@@ -68,6 +69,7 @@ async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, record
         source=caller.key_text,
         occurred_at=exchange.occurred_at,
         replayable=claim is not None,
+        is_cached=exchange.cache == HIT,
         bill=bill,
     )
     draft = wire.render(call, inferred, request=request, version=version)
@@ -100,4 +102,6 @@ def _billed(admitted: Admitted, inferred: Inferred, draft: Reply, bill: Bill) ->
         (b"farebox-model-digest", version.bundle.digest.encode()),
         (b"farebox-provider", inferred.provider.encode()),
     ]
+    if admitted.exchange.cache is not None:
+        reply.headers.append((b"farebox-cache", admitted.exchange.cache))
     return reply

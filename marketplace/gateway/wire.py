@@ -48,6 +48,9 @@ class Wire(Protocol[C]):
     def infer(self, engine: Engine, call: C, version: ServedVersion, *, tenant: str, deadline: float) -> Awaitable[Inferred]:
         """Run the call; raises what `Engine.infer` raises."""
 
+    def identify(self, call: C) -> bytes:
+        """Return a hash of all that the call's answer depends on, beside the version: equal ones may share an answer."""
+
     def render(self, call: C, inferred: Inferred, *, request: Request, version: ServedVersion) -> Reply:
         """Return the reply of an answered call, still without its bill: what it costs is known when it is charged.
 

@@ -62,6 +62,8 @@ class Organization(models.Model):
     suspended_at = models.DateTimeField(null=True, blank=True)  # Its keys answer 403 from then on.
     # Until the first answered call the gateway keeps one reply, for the "first call" page.
     first_call_at = models.DateTimeField(null=True, blank=True)
+    # Answers are kept in the gateway's memory and found again by the same input: off unless somebody turns it on.
+    response_cache = models.BooleanField(default=False)
 
     def __str__(self) -> str:
         return self.slug

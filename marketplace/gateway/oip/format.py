@@ -10,6 +10,7 @@ from billing.pricing import Terms
 from inference.engine import Engine, Inferred
 from inference.errors import InvalidInput
 from inference.pipelines.pipeline import Prepared
+from marketplace.gateway.cache import hash_rows, hash_tensors
 from marketplace.gateway.oip.compression import accepted_encoding, compress, inflate
 from marketplace.gateway.oip.requests import HEADER_LENGTH, InferRequest, RequestedOutput, parse_request
 from marketplace.gateway.oip.responses import Output, classify, render_json, render_response
@@ -68,6 +69,12 @@ class OipWire:
         return engine.infer_tensors(
             version.bundle, call.asked.inputs, outputs=names, tenant=tenant, deadline=deadline, allow_nonfinite=version.allow_nonfinite
         )
+
+    def identify(self, call: OipCall) -> bytes:
+        """Return a hash of what is sent to the model, and wanted of it."""
+        if call.prepared is not None:
+            return hash_rows(call.prepared.rows)
+        return hash_tensors(call.asked.inputs, [output.name for output in call.outputs])
 
     def render(self, call: OipCall, inferred: Inferred, *, request: Request, version: ServedVersion) -> Reply:  # noqa: ARG002 (its id is in the headers)
         """Return the reply: JSON, and the tensors that were asked for in binary form."""

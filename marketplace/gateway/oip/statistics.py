@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from marketplace.gateway.cache import HIT, MISS
 from marketplace.gateway.exchange import Exchange
 
 # Pairs of organization and version that are remembered, 2 KB each; the one that began first is dropped.
@@ -22,11 +23,13 @@ _NAMES: Final = ("compute_input", "compute_infer", "compute_output")
 class Tally:
     """One organization's calls of one version. Times are in seconds."""
 
-    __slots__ = ("batches", "failed", "failed_s", "last_ms", "parts_s", "queue_s", "rows", "succeeded", "succeeded_s")
+    __slots__ = ("batches", "failed", "failed_s", "last_ms", "lookups", "parts_s", "queue_s", "ran", "rows", "succeeded", "succeeded_s")
 
     def __init__(self) -> None:
         self.succeeded = self.failed = self.rows = self.last_ms = 0
         self.succeeded_s = self.failed_s = self.queue_s = 0.0
+        self.ran = 0
+        self.lookups: dict[bytes, list[float]] = {HIT: [0, 0.0], MISS: [0, 0.0]}
         self.parts_s = [0.0, 0.0, 0.0]
         self.batches: dict[int, list[float]] = {}  # Rows that ran together -> runs, then the three parts.
 
@@ -52,6 +55,12 @@ class CallStatistics:
         tally.succeeded_s += exchange.elapsed_us() / 1e6
         tally.rows += rows
         tally.last_ms = int(time.time() * 1000)
+        if exchange.cache is not None:
+            tally.lookups[exchange.cache][0] += 1
+            tally.lookups[exchange.cache][1] += exchange.elapsed_us() / 1e6
+        if exchange.cache == HIT:  # Nothing ran.
+            return
+        tally.ran += 1
         if len(tally.batches) >= _MAX_BATCH_SIZES and batch_rows not in tally.batches:
             batch_rows = max(tally.batches)
         batch = tally.batches.setdefault(batch_rows, [0, 0.0, 0.0, 0.0])
@@ -98,14 +107,14 @@ def _render(sku: str, tally: Tally) -> dict[str, Any]:
         "version": number,
         "last_inference": tally.last_ms,
         "inference_count": tally.rows,
-        "execution_count": tally.succeeded,
+        "execution_count": tally.ran,
         "inference_stats": {
             "success": _duration(tally.succeeded, tally.succeeded_s),
             "fail": _duration(tally.failed, tally.failed_s),
-            "queue": _duration(tally.succeeded, tally.queue_s),
-            **{name: _duration(tally.succeeded, took) for name, took in zip(_NAMES, tally.parts_s, strict=True)},
-            "cache_hit": _duration(0, 0.0),
-            "cache_miss": _duration(0, 0.0),
+            "queue": _duration(tally.ran, tally.queue_s),
+            **{name: _duration(tally.ran, took) for name, took in zip(_NAMES, tally.parts_s, strict=True)},
+            "cache_hit": _looked_up(tally, HIT),
+            "cache_miss": _looked_up(tally, MISS),
         },
         "batch_stats": [
             {"batch_size": size, **{name: _duration(int(runs), took) for name, took in zip(_NAMES, parts, strict=True)}}
@@ -113,6 +122,11 @@ def _render(sku: str, tally: Tally) -> dict[str, Any]:
         ],
         "memory_usage": [],
     }
+
+
+def _looked_up(tally: Tally, outcome: bytes) -> dict[str, int]:
+    count, seconds = tally.lookups[outcome]
+    return _duration(int(count), seconds)
 
 
 def _duration(count: int, seconds: float) -> dict[str, int]:
