@@ -22,6 +22,7 @@ from billing.money import Nanos, round_to_cents
 from billing.periods import month_of
 from billing.prices import terms_of
 from billing.pricing import rebate, shape_of
+from billing.receipting import leaves_by_line, root_of_line
 
 log = logging.getLogger(__name__)
 
@@ -211,6 +212,7 @@ def _persist(account: Account, bill: Bill) -> Invoice:
         carried_out_nanos=bill.carried_out_nanos,
         total_cents=bill.total_cents,
     )
+    proofs = leaves_by_line(account, since=bill.starts_at, until=bill.ends_at)
     InvoiceLine.objects.bulk_create(
         InvoiceLine(
             invoice=invoice,
@@ -222,6 +224,7 @@ def _persist(account: Account, bill: Bill) -> Invoice:
             charge_nanos=line.charge_nanos,
             amount_cents=line.amount_cents,
             remainder_nanos=line.remainder_nanos,
+            merkle_root=root_of_line(proofs.get((line.sku, line.price_id), ())),
         )
         for line in bill.lines
     )

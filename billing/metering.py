@@ -12,15 +12,19 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from django.conf import settings
+
 from billing import pricing
 from billing.committer import GroupCommitter
 from billing.errors import CommitInDoubt, StorageUnavailable
 from billing.groups import Outcome, Write, WriteKind
 from billing.leases import TICK_S, BudgetSpec, Hold, LeaseBook
 from billing.lending import GiveLeases, TakeLeasesBack
-from billing.money import Nanos
+from billing.money import CURRENCY, Nanos
 from billing.pricing import Terms
 from billing.rating import CounterKey, ReadCounters, month_key
+from billing.receipting import WriteReceiptKey
+from billing.receipts import Signer
 from billing.refunding import WriteRefunds
 from billing.settling import Bill, Settled, Settlement, WriteSettlements
 
@@ -48,6 +52,9 @@ class Usage(NamedTuple):
     occurred_at: datetime
     replayable: bool  # The reply is stored with it, so a caller that missed it can ask again.
     is_cached: bool = False  # Answered from the cache.
+    input_hash: bytes = b""  # SHA-256 of the request's body, for the receipt.
+    call: str = ""  # The event's public id, where it is made already.
+    model_digest: str = ""  # SHA-256 of the artifact that answered, in hexadecimal.
     bill: Bill | None = None  # Filled in before what is written together is written.
 
     def charge_nanos(self) -> Nanos:
@@ -76,11 +83,13 @@ class Meter:
         Args:
             committed: Told how many seconds each group commit took, on the commit thread.
         """
+        signer = Signer(settings.RECEIPT_KEY)
         self._delivered = DeliveryMark()
         self._last_seq = 0
         self._in_doubt: list[int] = []  # Calls that were refused, and may be charged all the same.
         self._committer = committer = GroupCommitter(delivered=lambda: self._delivered.mark, renewed=self._renewed, committed=committed)
-        self._settlements: Final = WriteSettlements(committer.writing_as)
+        self._settlements: Final = WriteSettlements(committer.writing_as, signer=signer)
+        self._keys: Final = WriteReceiptKey(signer)
         self._refunds: Final = WriteRefunds()
         self._counters: Final = ReadCounters()
         self._months: dict[CounterKey, int] = {}  # At least so many units were used in each.
@@ -109,6 +118,7 @@ class Meter:
             StorageUnavailable: the database cannot be written. Nothing was started.
         """
         await self._committer.start()
+        await self._committer.submit(self._keys, None)  # Known before anything is signed with it.
         self._ticker = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:
@@ -251,6 +261,10 @@ class Meter:
             terms=usage.terms if usage.terms is not None and is_priced and not usage.terms.is_plain else None,
             held_nanos=hold.amount_nanos,
             bill=usage.bill,
+            currency=usage.terms.currency if usage.terms is not None else CURRENCY,
+            input_hash=usage.input_hash,
+            model_digest=usage.model_digest,
+            call=usage.call,
         )
 
     def _end_failed(self, seq: int, error: BaseException) -> None:

@@ -10,9 +10,12 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from billing.errors import ProcessFenced
+from billing.money import CURRENCY
 from billing.periods import hour_of
 from billing.pricing import Terms
 from billing.rating import CounterKey, month_key, rate_calls
+from billing.receipting import Issued, issue_receipts
+from billing.receipts import Signer
 from billing.sql import execute, insert_rows, time_value, uuid_value
 
 _INSERT_EVENTS: Final = (
@@ -34,10 +37,15 @@ _ADD_FREE: Final = f"ON CONFLICT (account_id, hour, sku, unit, source, livemode)
 class Bill:
     """What a call came to, for writes that go with it: filled in by the settling transaction before they are written."""
 
-    __slots__ = ("charge_nanos",)
+    __slots__ = ("charge_nanos", "issued")
 
     def __init__(self) -> None:
         self.charge_nanos = 0
+        self.issued: Issued | None = None
+
+    def receipt(self) -> str:
+        """Return the call's receipt in one line; empty where this process signs none."""
+        return self.issued.token() if self.issued else ""
 
 
 @dataclass(slots=True, kw_only=True)  # Not frozen: that costs 2 us a call.
@@ -63,6 +71,10 @@ class Settlement:
     terms: Terms | None = None
     held_nanos: int = 0
     bill: Bill | None = None
+    currency: str = CURRENCY
+    input_hash: bytes = b""
+    model_digest: str = ""
+    call: str = ""  # The event's public id.
 
 
 class Settled(NamedTuple):
@@ -78,9 +90,10 @@ class WriteSettlements:
 
     order: Final = 30
 
-    def __init__(self, writing_as: Callable[[], UUID]) -> None:
-        """`writing_as` returns the id that the process has on the commit thread."""
+    def __init__(self, writing_as: Callable[[], UUID], *, signer: Signer | None = None) -> None:
+        """`writing_as` returns the id that the process has on the commit thread; without a signer there are no receipts."""
         self._writing_as = writing_as
+        self._signer = signer
 
     def write(self, items: Sequence[Settlement]) -> list[Settled | ProcessFenced]:
         """Write inside the committer's transaction.
@@ -99,6 +112,8 @@ class WriteSettlements:
                 rows = _event_rows(written, process=uuid_value(me))
                 _pay(cursor, me, written)
                 insert_rows(cursor, _INSERT_EVENTS, rows)
+                if self._signer is not None:
+                    _give_receipts(cursor, written, self._signer)
                 _add_to_rollups(cursor, rows)
         return [ProcessFenced("The call's money was given back.") if item.seq in lost else _settled(item, months) for item in items]
 
@@ -115,6 +130,13 @@ def _rate(cursor: CursorWrapper, items: Sequence[Settlement]) -> dict[CounterKey
             message = f"The charge of {item.charge_nanos} nanos is above the {item.held_nanos} held."
             raise ValueError(message)
     return months
+
+
+def _give_receipts(cursor: CursorWrapper, items: Sequence[Settlement], signer: Signer) -> None:
+    """Issue the items' receipts, and put each where its caller finds it."""
+    for item, issued in zip(items, issue_receipts(cursor, items, signer), strict=True):
+        if item.bill is not None:
+            item.bill.issued = issued
 
 
 def _settled(item: Settlement, months: Mapping[CounterKey, int]) -> Settled:

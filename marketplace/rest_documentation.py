@@ -38,6 +38,7 @@ def rest_documentation(site_url: str) -> dict[str, Any]:
                 "Usage",
                 "Invoices",
                 "Billing",
+                "Receipts",
                 "Organization",
             )
         ],
@@ -46,6 +47,7 @@ def rest_documentation(site_url: str) -> dict[str, Any]:
         "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
         "ENUM_NAME_OVERRIDES": {
             "PredictionStatus": "marketplace.models.jobs.Prediction.Status",
+            "InvoiceStatus": "marketplace.api.invoices.STATUSES",
             "BatchStatus": "marketplace.models.jobs.Batch.Status",
         },
     }

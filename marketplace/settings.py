@@ -200,6 +200,8 @@ DEFAULT_FROM_EMAIL = env_str("MAIL_FROM", default="Farebox <farebox@localhost>")
 
 # Secret of the HMAC that keys are stored under. Without it no key can be checked: back it up.
 KEY_PEPPER: Final = env_secret("KEY_PEPPER", file=VAR_DIR / "secrets" / "key_pepper")
+# What receipts are signed with is derived from this text. Changed, new receipts have a new key; the old ones stay valid.
+RECEIPT_KEY: Final = env_secret("RECEIPT_KEY", file=VAR_DIR / "secrets" / "receipt_key")
 KEY_PEPPER_VERSION: Final = env_int("KEY_PEPPER_VERSION", default=1, minimum=1, maximum=32767)
 # Live keys an organization may hold at once.
 MAX_KEYS: Final = env_int("MAX_KEYS", default=50, minimum=1)

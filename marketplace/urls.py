@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from marketplace.api.docs import show_api_docs
+from marketplace.api.receipt_keys import show_receipt_keys
 
 urlpatterns = [
     path("", include("marketplace.web.urls")),
@@ -11,5 +12,6 @@ urlpatterns = [
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),
     path("v1/", include("marketplace.api.urls")),
+    path(".well-known/farebox-receipts.json", show_receipt_keys, name="receipt_keys"),
     path("docs/api/", show_api_docs, name="api_docs"),
 ]

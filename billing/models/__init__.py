@@ -8,6 +8,7 @@ from billing.models.ledger import CreditGrant, CreditPool, LedgerAccount, Ledger
 from billing.models.outbox import OutboxRow
 from billing.models.payments import AutoRecharge, Card, CreditReversal, Customer, Dispute, Notice, PaymentRefund, TopUp
 from billing.models.prices import Price
+from billing.models.receipts import Receipt, ReceiptHead, ReceiptKey
 from billing.models.stripe import StripeCatchUp, StripeEvent, StripeEventWork
 from billing.models.usage import UsageCounter, UsageEvent, UsageRefund, UsageRollup
 
@@ -33,6 +34,9 @@ __all__ = [
     "OutboxRow",
     "PaymentRefund",
     "Price",
+    "Receipt",
+    "ReceiptHead",
+    "ReceiptKey",
     "StripeCatchUp",
     "StripeEvent",
     "StripeEventWork",

@@ -58,6 +58,8 @@ class InvoiceLine(models.Model):
     charge_nanos = models.BigIntegerField()  # Negative where refunds of closed periods outweigh.
     amount_cents = models.BigIntegerField()
     remainder_nanos = models.BigIntegerField()
+    # Of the receipts of its events, in hexadecimal; empty where none has one.
+    merkle_root = models.CharField(max_length=64, blank=True, default="")
 
     class Meta:
         constraints = [

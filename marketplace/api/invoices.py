@@ -8,8 +8,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing import models
+from billing.ids import public_id
 from billing.invoicing import Bill, BillLine, upcoming_invoice
 from billing.models import Price
+from billing.receipting import published_keys
 from marketplace.api.authentication import tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_query
@@ -19,6 +21,7 @@ from marketplace.api.organization import check_live
 from marketplace.errors import NotFound
 
 TAG = "Invoices"
+STATUSES = [("upcoming", "upcoming"), ("closed", "closed")]
 
 
 class LineView(View):
@@ -31,6 +34,12 @@ class LineView(View):
     charge = Amount(source="charge_nanos", help_text="The sum of the calls' costs, less refunds.")
     amount = Cents(source="amount_cents", help_text="Rounded once, half to even.")
     remainder = Amount(source="remainder_nanos", help_text="What rounding left; carried to the next invoice.")
+    price = serializers.SerializerMethodField(help_text="The price's id, as receipts name it.")
+    merkle_root = serializers.CharField(default="", help_text="Of the calls' receipts, in hexadecimal; empty while the month is open.")
+
+    def get_price(self, line: models.InvoiceLine | BillLine) -> str:
+        """Hexadecimal."""
+        return line.price_id.hex
 
 
 class InvoiceView(View):
@@ -39,7 +48,7 @@ class InvoiceView(View):
     object = Constant("invoice")
     id = PublicId("inv", allow_null=True)
     number = serializers.CharField(allow_null=True, help_text="None while the month is open.")
-    status = serializers.ChoiceField(choices=["upcoming", "closed"])
+    status = serializers.ChoiceField(choices=STATUSES)
     starts_at = Moment()
     ends_at = Moment()
     currency = serializers.CharField()
@@ -47,6 +56,33 @@ class InvoiceView(View):
     carried_out = Amount(source="carried_out_nanos")
     total = Cents(source="total_cents")
     lines = LineView(many=True)
+
+
+class RefundedView(View):
+    """A call whose charge was given back in this period."""
+
+    call = serializers.CharField()
+    sku = serializers.CharField()
+    price = serializers.CharField()
+    units = serializers.IntegerField()
+    charge = Amount()
+
+
+class ReceiptKeyView(View):
+    """A public key."""
+
+    id = serializers.CharField()
+    algorithm = serializers.ChoiceField(choices=["Ed25519"])
+    public_key = serializers.CharField(help_text="32 bytes in hexadecimal.")
+    since = serializers.CharField()
+
+
+class InvoiceDetailView(InvoiceView):
+    """An invoice with what `python -m billing.verify` needs beside the receipts."""
+
+    account = serializers.CharField(help_text="As receipts name it.")
+    refunds = RefundedView(many=True)
+    receipt_keys = ReceiptKeyView(many=True)
 
 
 InvoicesQuery = page_form("inv", "InvoicesQuery")
@@ -100,11 +136,28 @@ class Invoice(Endpoint):
 
     scope = {"GET": "invoices:read"}
 
-    @operation("get_invoice", summary="Show an invoice", tag=TAG, answers=InvoiceView, refusals=["not_found"])
+    @operation("get_invoice", summary="Show an invoice", tag=TAG, answers=InvoiceDetailView, refusals=["not_found"])
     def get(self, request: Request, number: str) -> Response:
         """Show one closed invoice by its number."""
         check_live(request)
         invoice = tenant_of(request).account.invoices.prefetch_related("lines").filter(number=number).first()
         if invoice is None:
             raise NotFound
-        return Response(InvoiceView(_show(invoice)).data)
+        proof = {"account": invoice.account_id.hex, "refunds": _refunds(invoice), "receipt_keys": published_keys()}
+        return Response(InvoiceDetailView({**_show(invoice), **proof}).data)
+
+
+def _refunds(invoice: models.Invoice) -> list[dict[str, Any]]:
+    """Return the refunds booked in an invoice's period, which its lines are less."""
+    period = {"booked_at__gte": invoice.starts_at, "booked_at__lt": invoice.ends_at}
+    refunds = models.UsageRefund.objects.filter(account=invoice.account_id, event__price__isnull=False, **period).select_related("event")
+    return [
+        {
+            "call": public_id("req", refund.event_id),
+            "sku": refund.event.sku,
+            "price": refund.event.price_id.hex if refund.event.price_id else "",
+            "units": refund.event.units,
+            "charge": refund.charge_nanos,
+        }
+        for refund in refunds.order_by("booked_at", "pk")
+    ]

@@ -10,6 +10,7 @@ from marketplace.api.keys import Key, KeyRevocation, KeyRotation, Keys
 from marketplace.api.organization import Balance, Organization
 from marketplace.api.payments import PaymentMethod, PaymentMethods, TopUp, TopUps
 from marketplace.api.predictions import OnePrediction, PredictionCancellation, Predictions
+from marketplace.api.receipts import InvoiceProof, Receipt, Receipts
 from marketplace.api.requests import LoggedRequest, Requests
 from marketplace.api.schema import OpenApiDocument
 from marketplace.api.usage import Usage
@@ -57,5 +58,8 @@ urlpatterns = [
     path("invoices", Invoices.as_view(), name="invoices"),
     path("invoices/upcoming", UpcomingInvoice.as_view(), name="invoice_upcoming"),
     path("invoices/<str:number>", Invoice.as_view(), name="invoice"),
+    path("invoices/<str:number>/receipts/<str:request_id>", InvoiceProof.as_view(), name="invoice_proof"),
+    path("receipts", Receipts.as_view(), name="receipts"),
+    path("receipts/<str:request_id>", Receipt.as_view(), name="receipt"),
     re_path(r"^", Nowhere.as_view(), name="nowhere"),
 ]

@@ -1,6 +1,7 @@
 """The metered call, as one straight line: authenticate, admit, resolve, read, parse, hold, infer, settle, reply."""
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
@@ -170,7 +171,8 @@ class Gateway:
             if inferred is None:
                 inferred = await self._infer(admitted, call, deadline=options.deadline)
             exchange.add_stages((b"queue", inferred.queue_us / 1e6), (b"infer", inferred.infer_us / 1e6))
-            reply = await settle(admitted, Answered(call, inferred, hold), meter=self._meter, recorder=self._recorder)
+            answered = Answered(call, inferred, hold, hashlib.sha256(body).digest())
+            reply = await settle(admitted, answered, meter=self._meter, recorder=self._recorder)
             if key is not None and exchange.cache == MISS:  # Once it is paid: what it makes cheaper later was bought.
                 self._cache.keep(key, inferred)
             self._statistics.answered(exchange, rows=call.rows, batch_rows=inferred.batch_rows)

@@ -91,9 +91,9 @@ class ExplainWire:
         }
         return answer(orjson.dumps(fields), [])
 
-    def bill(self, draft: Reply, usage: Mapping[str, object]) -> Reply:
+    def bill(self, draft: Reply, usage: Mapping[str, object], receipt: str) -> Reply:
         """Return the reply with its `usage`, as predict's has it."""
-        return native.NATIVE.bill(draft, usage)
+        return native.NATIVE.bill(draft, usage, receipt)
 
     def finish(self, reply: Reply, request: Request) -> Reply:  # noqa: ARG002 (small, and sent as it is)
         """Return the reply as it is."""

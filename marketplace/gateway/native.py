@@ -65,9 +65,9 @@ class NativeWire:
             prediction = render_tensors(inferred.outputs, version.bundle.signature)
         return answer(render(request_id=request.public_id, version=version, prediction=prediction), [])
 
-    def bill(self, draft: Reply, usage: Mapping[str, object]) -> Reply:
-        """Return the reply with its `usage`, put behind the prediction without rendering that again."""
-        body = b'%b,"usage":%b}' % (draft.body[:-1], orjson.dumps(usage))
+    def bill(self, draft: Reply, usage: Mapping[str, object], receipt: str) -> Reply:
+        """Return the reply with its `usage` and `receipt`, put behind the prediction without rendering that again."""
+        body = b'%b,"usage":%b,"receipt":"%b"}' % (draft.body[:-1], orjson.dumps(usage), receipt.encode())
         return Reply(status=draft.status, headers=list(draft.headers), body=body)
 
     def finish(self, reply: Reply, request: Request) -> Reply:  # noqa: ARG002 (native replies are small and sent as they are)

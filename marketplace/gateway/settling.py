@@ -44,6 +44,7 @@ class Answered(NamedTuple):
     call: Call
     inferred: Inferred
     hold: Hold
+    input_hash: bytes  # SHA-256 of the body.
 
 
 async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, recorder: RequestRecorder) -> Reply:
@@ -56,7 +57,7 @@ async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, record
         StorageUnavailable, ProcessFenced: nothing was written, so nothing is charged.
     """
     wire, exchange, caller, version, terms, claim = admitted
-    call, inferred, hold = answered
+    call, inferred, hold, input_hash = answered
     request, bill = exchange.request, Bill()
     usage = Usage(
         event_id=request.id,
@@ -71,6 +72,9 @@ async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, record
         replayable=claim is not None,
         is_cached=exchange.cache == HIT,
         bill=bill,
+        input_hash=input_hash,
+        model_digest=version.bundle.digest,
+        call=request.public_id,
     )
     draft = wire.render(call, inferred, request=request, version=version)
 
@@ -93,7 +97,7 @@ def _billed(admitted: Admitted, inferred: Inferred, draft: Reply, bill: Bill) ->
     """Return a copy of the draft that says what the call came to: the part that a repeated request gets again."""
     units, version, terms = admitted.exchange.units, admitted.version, admitted.terms
     usage = usage_fields(terms, units=units, charge_nanos=bill.charge_nanos, livemode=admitted.caller.livemode)
-    reply = admitted.wire.bill(draft, usage)
+    reply = admitted.wire.bill(draft, usage, bill.receipt())
     reply.headers += [
         (b"farebox-units", b"%d" % units),
         (b"farebox-cost", to_decimal_string(bill.charge_nanos).encode()),

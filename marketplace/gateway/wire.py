@@ -58,8 +58,8 @@ class Wire(Protocol[C]):
             ModelFailed: what the model answered is no answer. Nothing is charged.
         """
 
-    def bill(self, draft: Reply, usage: Mapping[str, object]) -> Reply:
-        """Return a new reply that says the usage as this format says it; the headers of every bill are added to it.
+    def bill(self, draft: Reply, usage: Mapping[str, object], receipt: str) -> Reply:
+        """Return a new reply that says the usage and the receipt as this format says it; every bill's headers are added to it.
 
         Called once the charge is known, and again each time that the commit is tried: it may change nothing of the draft.
         """

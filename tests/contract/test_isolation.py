@@ -19,7 +19,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from billing.ids import public_id, uuid7
 from billing.ledger import grant_credit
-from billing.models import Budget, Card, Customer, Invoice, Price, TopUp
+from billing.models import Budget, Card, Customer, GatewayProcess, Invoice, Price, Receipt, TopUp, UsageEvent
 from billing.money import Nanos
 from inference.gate.report import Report
 from marketplace.keys import KeySettings, issue_key, revoke_key
@@ -98,6 +98,9 @@ ROUTES = {
     "top_up": Route("/v1/top-ups/{top_up}", names=("top_up",), is_live_only=True),
     "payment_methods": Route("/v1/payment-methods", is_live_only=True),
     "payment_method": Route("/v1/payment-methods/{card}", {"DELETE": None}, ("card",), is_live_only=True),
+    "invoice_proof": Route("/v1/invoices/{invoice}/receipts/{request}", names=("invoice", "request"), is_live_only=True),
+    "receipts": Route("/v1/receipts", is_live_only=True),
+    "receipt": Route("/v1/receipts/{request}", names=("request",), is_live_only=True),
     "nowhere": Route("/v1/nothing/here", is_open=True, own_status=404),
 }
 CASES = [(name, method) for name, route in ROUTES.items() for method in route.methods]
@@ -161,7 +164,7 @@ def settle_in(organization: Organization) -> Tenant:
     ModelVersion.objects.create(
         model=model, number=2, state="ready", report=Report().as_json(), folder="sentiment", digest="1" * 64, size_bytes=1
     )
-    Price.objects.create(sku=version.sku, unit="token", unit_nanos=1, effective_from=OCTOBER)
+    price = Price.objects.create(sku=version.sku, unit="token", unit_nanos=1, effective_from=OCTOBER)
     call = RequestLog.objects.create(
         id=uuid7(), organization=organization, key=key, version=version, livemode=True, route="predict", status=200, occurred_at=OCTOBER
     )
@@ -171,6 +174,7 @@ def settle_in(organization: Organization) -> Tenant:
     Prediction.objects.create(**shared, batch=batch, line=1, input=b"{}", stored_bytes=1)
     endpoint, _ = register_endpoint(organization, url="https://hooks.example/", events=["*"], description="", by="test")
     delivery = send_test(endpoint).deliveries.get()
+    receive(organization, price, call)
     number = f"202610-{organization.pk.hex[-12:]}"
     Invoice.objects.create(
         number=number,
@@ -196,6 +200,17 @@ def settle_in(organization: Organization) -> Tenant:
         "card": card.card_id,
     }
     return Tenant(organization, secret, test_secret, ids)
+
+
+def receive(organization: Organization, price: Price, call: RequestLog) -> None:
+    """Give a call its event and its receipt."""
+    process = GatewayProcess.objects.create(started_at=OCTOBER, heartbeat_at=OCTOBER)
+    event = UsageEvent.objects.create(
+        id=call.pk, account=organization.account, price=price, sku=price.sku, unit="token", units=1, charge_nanos=1, livemode=True,
+        source=str(call.key_id), process=process, seq=1, replayable=False, occurred_at=OCTOBER,
+    )  # fmt: skip
+    hashes = {"hash": bytes(32), "previous": bytes(32), "input_hash": bytes(32), "path": b"", "signature": bytes(64)}
+    Receipt.objects.create(event=event, account=organization.account, seq=1, position=0, size=1, key_id="k", **hashes)
 
 
 @pytest.fixture(autouse=True)
@@ -285,7 +300,7 @@ def test_a_foreign_id_is_answered_as_an_absent_one(ours: Tenant, theirs: Tenant,
 def test_no_answer_tells_of_another_tenant(ours: Tenant, theirs: Tenant, name: str, method: str) -> None:
     before = state_of(theirs.organization)
 
-    body = ours.send(ROUTES[name], method, ours.ids).content.decode()
+    body = b"".join(ours.send(ROUTES[name], method, ours.ids)).decode()
 
     for told in (*theirs.ids.values(), "of other", public_id("org", theirs.organization.pk), str(theirs.organization.pk)):
         assert told not in body

@@ -85,9 +85,9 @@ class OipWire:
         outputs = [Output(wanted, _classified(wanted, tensors[wanted.name], version)) for wanted in call.outputs]
         return render_response(model=version.model_path, version=version.number, identity=call.asked.id, outputs=outputs)
 
-    def bill(self, draft: Reply, usage: Mapping[str, object]) -> Reply:  # noqa: ARG002 (every bill's headers say it)
-        """Return the reply as it is: its body has no place for a bill."""
-        return replace(draft, headers=list(draft.headers))
+    def bill(self, draft: Reply, usage: Mapping[str, object], receipt: str) -> Reply:  # noqa: ARG002 (every bill's headers say it)
+        """Return the reply with its receipt in a header: the body has no place for a bill."""
+        return replace(draft, headers=[*draft.headers, (b"farebox-receipt", receipt.encode())])
 
     def finish(self, reply: Reply, request: Request) -> Reply:
         """Compress the reply if the caller asked for that.

@@ -29,6 +29,8 @@ def test_a_closed_invoice_is_shown_by_its_number(api: Any, closed: Invoice) -> N
     assert (shown["status"], shown["total"], shown["currency"]) == ("closed", "0.30", "usd")
     assert (line["calls"], line["units"], line["charge"]) == (2, 1_500_001, "0.300000200")
     assert Decimal(line["charge"]) == Decimal(line["amount"]) + Decimal(line["remainder"])
+    proof = {name: shown.pop(name) for name in ("account", "refunds", "receipt_keys")}
+    assert (proof["account"], proof["refunds"]) == (closed.account_id.hex, [])
     assert api.get("/v1/invoices").json()["data"] == [shown]
 
 

@@ -9,7 +9,7 @@ from referencing.jsonschema import DRAFT202012
 
 from billing.ids import public_id
 from billing.invoicing import close_period
-from billing.models import Card
+from billing.models import Card, Receipt
 from inference.gate.examine import Examination
 from inference.gate.report import Report, passed
 from marketplace.models import ApiKey, Organization
@@ -89,8 +89,10 @@ def settle_model(owner: Organization) -> dict[bool, dict[str, Any]]:
 def test_every_operation_answers_as_documented(till: Till, document: dict[str, Any], api: Any, key: ApiKey, use: Any) -> None:
     from datetime import UTC, datetime
 
-    call = use(key)
-    use(key, at=datetime(2026, 10, 5, tzinfo=UTC))
+    use(key)
+    call = use(key, at=datetime(2026, 10, 5, tzinfo=UTC))
+    hashes = {"hash": bytes(32), "previous": bytes(32), "input_hash": bytes(32), "path": b"", "signature": bytes(64)}
+    Receipt.objects.create(event_id=call.pk, account=key.organization.account, seq=1, position=0, size=1, key_id="k", **hashes)
     invoice = close_period(key.organization.account, datetime(2026, 10, 1, tzinfo=UTC), now=datetime(2026, 11, 2, tzinfo=UTC))
     doomed = api.post("/v1/keys", {"name": "doomed"}).json()
     endpoint, _ = register_endpoint(key.organization, url="https://hooks.example/", events=["*"], description="", by=key)

@@ -1,0 +1,237 @@
+"""Write receipts with the calls they prove, and read them back made anew from the events."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, Protocol
+from uuid import UUID
+
+import orjson
+from django.db.backends.utils import CursorWrapper
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from billing.ids import public_id
+from billing.models import Account, Receipt, ReceiptKey, UsageEvent
+from billing.receipts import GENESIS, VERSION, Signed, Signer, leaf_hash, merkle_path, merkle_paths, merkle_root, render_token
+from billing.sql import fetch, insert_rows, is_sqlite, uuid_value
+
+_HEADS: Final = "SELECT account_id, seq, hash FROM billing_receipthead WHERE account_id IN (%s) ORDER BY account_id"
+_INSERT: Final = "INSERT INTO billing_receipt (event_id, account_id, seq, hash, previous, input_hash, model_digest, position, size, path, signature, key_id)"
+_INSERT_HEADS: Final = "INSERT INTO billing_receipthead (account_id, seq, hash)"
+_MOVE_HEADS: Final = "ON CONFLICT (account_id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash"
+_PAGE: Final = 1000
+
+
+class Metered(Protocol):
+    """A settled call, as a receipt tells it."""
+
+    event_id: UUID
+    account_id: UUID
+    price_id: UUID | None
+    sku: str
+    unit: str
+    units: int
+    charge_nanos: int
+    livemode: bool
+    source: str
+    occurred_at: datetime
+    is_cached: bool
+    currency: str
+    input_hash: bytes
+    model_digest: str
+    call: str  # The event's public id where the caller has made it; it costs 2 us.
+
+
+class Issued(NamedTuple):
+    """A receipt that was just written; as a line only where somebody wants it."""
+
+    body: bytes
+    key_id: str
+    place: int
+    size: int
+    path: Sequence[bytes]
+    signature: bytes
+
+    def token(self) -> str:
+        """Return it as replies carry it."""
+        return render_token(self.body, key_id=self.key_id, index=self.place, size=self.size, path=self.path, signature=self.signature)
+
+
+def issue_receipts(cursor: CursorWrapper, items: Sequence[Metered], signer: Signer) -> list[Issued]:
+    """Number, chain, sign and insert the receipts of calls that settle together; one signature for all.
+
+    In the settling transaction, after the budgets: the accounts' heads are locked, so that numbers have
+    no gap and no twin, in whatever process.
+    """
+    heads = _lock_heads(cursor, sorted({item.account_id.hex for item in items}))
+    bodies, leaves, before = [], [], []
+    for item in items:
+        account = item.account_id.hex
+        number, previous = heads.get(account, (0, GENESIS))
+        body = orjson.dumps(_body(item, seq=number + 1, previous=previous))
+        leaf = leaf_hash(body)
+        heads[account] = (number + 1, leaf)
+        bodies.append(body)
+        leaves.append(leaf)
+        before.append((number, previous))
+    root, paths = merkle_paths(leaves)
+    size = len(items)
+    signature = signer.sign(root, size)
+    rows = [
+        (
+            uuid_value(item.event_id),
+            uuid_value(item.account_id),
+            before[place][0] + 1,
+            leaves[place],
+            before[place][1],
+            item.input_hash,
+            item.model_digest,
+            place,
+            size,
+            b"".join(paths[place]),
+            signature,
+            signer.key_id,
+        )
+        for place, item in enumerate(items)
+    ]
+    insert_rows(cursor, _INSERT, rows)
+    insert_rows(cursor, _INSERT_HEADS, [(account, *head) for account, head in sorted(heads.items())], tail=_MOVE_HEADS)
+    return [Issued(bodies[place], signer.key_id, place, size, paths[place], signature) for place in range(size)]
+
+
+def _lock_heads(cursor: CursorWrapper, accounts: Sequence[str]) -> dict[str, tuple[int, bytes]]:
+    statement = _HEADS % ", ".join(["%s"] * len(accounts))
+    rows = fetch(cursor, statement if is_sqlite() else f"{statement} FOR UPDATE", accounts)
+    return {UUID(str(account)).hex: (seq, bytes(head)) for account, seq, head in rows}
+
+
+def _body(item: Metered, *, seq: int, previous: bytes) -> dict[str, Any]:
+    """Return a receipt's fields, in the order of their names: that is its canonical form."""
+    return {
+        "account": item.account_id.hex,
+        "cached": item.is_cached,
+        "call": item.call or public_id("req", item.event_id),
+        "charge_nanos": item.charge_nanos,
+        "currency": item.currency,
+        "digest": item.model_digest,
+        "input": item.input_hash.hex(),
+        "key": item.source,
+        "livemode": item.livemode,
+        "previous": previous.hex(),
+        "price": None if item.price_id is None else item.price_id.hex,
+        "seq": seq,
+        "sku": item.sku,
+        "time": item.occurred_at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "unit": item.unit,
+        "units": item.units,
+        "v": VERSION,
+    }
+
+
+class WriteReceiptKey:
+    """Publishes the signing key's public half. Safe to repeat."""
+
+    def __init__(self, signer: Signer) -> None:
+        """`signer` holds the key."""
+        self._signer = signer
+
+    def write(self, items: Sequence[Any]) -> list[None]:
+        """Write inside the committer's transaction."""
+        key = ReceiptKey(pk=self._signer.key_id, public=self._signer.public.hex(), created_at=timezone.now())
+        ReceiptKey.objects.bulk_create([key], ignore_conflicts=True)
+        return [None] * len(items)
+
+
+def published_keys() -> list[dict[str, str]]:
+    """Return all public keys that receipts of this site were ever signed with, the newest first."""
+    return [
+        {"id": key.pk, "algorithm": "Ed25519", "public_key": key.public, "since": key.created_at.isoformat()}
+        for key in ReceiptKey.objects.order_by("-created_at", "pk")
+    ]
+
+
+def find_receipt(account: Account, event_id: UUID) -> Signed | None:
+    """Return an account's receipt of one call, or None where there is none or it is another's."""
+    receipt = _rows(account).filter(pk=event_id).first()
+    return None if receipt is None else _signed(receipt)
+
+
+def read_receipts(account: Account, *, since: datetime, until: datetime) -> Iterator[Signed]:
+    """Yield an account's receipts of calls in [since, until), in the order of their numbers.
+
+    One that was deleted is missing here, and its neighbours' numbers and hashes tell.
+    """
+    found = _rows(account).filter(event__occurred_at__gte=since, event__occurred_at__lt=until)
+    after = 0
+    while page := list(found.filter(seq__gt=after).order_by("seq")[:_PAGE]):
+        yield from map(_signed, page)
+        after = page[-1].seq
+
+
+def _rows(account: Account) -> QuerySet[Receipt]:
+    return Receipt.objects.filter(account=account).select_related("event__price", "event__account")
+
+
+def _signed(receipt: Receipt) -> Signed:
+    path = bytes(receipt.path)
+    return Signed(
+        body=_body(_Told(receipt), seq=receipt.seq, previous=bytes(receipt.previous)),
+        key_id=receipt.key_id,
+        index=receipt.position,
+        size=receipt.size,
+        path=[path[start : start + 32] for start in range(0, len(path), 32)],
+        signature=bytes(receipt.signature),
+    )
+
+
+class _Told:
+    """What a stored event tells now, in the words of a settlement."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        event: UsageEvent = receipt.event
+        self.event_id: UUID = event.pk
+        self.account_id: UUID = event.account_id
+        self.price_id: UUID | None = event.price_id
+        self.sku, self.unit, self.units, self.charge_nanos = event.sku, event.unit, event.units, event.charge_nanos
+        self.livemode, self.source, self.occurred_at, self.is_cached = event.livemode, event.source, event.occurred_at, event.cached
+        self.currency: str = event.price.currency if event.price else event.account.currency
+        self.input_hash, self.model_digest, self.call = bytes(receipt.input_hash), receipt.model_digest, ""
+
+
+def root_of_line(leaves: Sequence[tuple[UUID, bytes]]) -> str:
+    """Return the Merkle root of an invoice line's receipts in hexadecimal; empty for none."""
+    return merkle_root([leaf for _, leaf in leaves]).hex() if leaves else ""
+
+
+class Inclusion(NamedTuple):
+    """A receipt's place in the tree of its invoice line."""
+
+    sku: str
+    price_id: UUID
+    root: bytes
+    place: int
+    size: int
+    path: Sequence[bytes]
+
+
+def find_inclusion(account: Account, event_id: UUID, *, since: datetime, until: datetime) -> Inclusion | None:
+    """Return the proof that a call's receipt is one of its invoice line's, or None where the period has no such receipt."""
+    for (sku, price_id), leaves in leaves_by_line(account, since=since, until=until).items():
+        for index, (event, _) in enumerate(leaves):
+            if event == event_id:
+                hashes = [leaf for _, leaf in leaves]
+                return Inclusion(sku, price_id, merkle_root(hashes), index, len(hashes), merkle_path(hashes, index))
+    return None
+
+
+def leaves_by_line(account: Account, *, since: datetime, until: datetime) -> Mapping[tuple[str, UUID], list[tuple[UUID, bytes]]]:
+    """Return the hashes of a period's receipts by SKU and price, each in the order of its numbers, with their calls."""
+    rows = (
+        Receipt.objects.filter(account=account, event__occurred_at__gte=since, event__occurred_at__lt=until, event__price__isnull=False)
+        .order_by("seq")
+        .values_list("event__sku", "event__price", "pk", "hash")
+    )
+    lines: dict[tuple[str, UUID], list[tuple[UUID, bytes]]] = {}
+    for sku, price, event, leaf in rows.iterator(chunk_size=5000):
+        lines.setdefault((sku, price), []).append((event, bytes(leaf)))
+    return lines

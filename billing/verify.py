@@ -1,0 +1,143 @@
+"""Check an invoice against its receipts, offline: `python -m billing.verify invoice.json receipts.jsonl`.
+
+Needs this package's pure files and `cryptography`, no Django, no database and no network. The invoice
+is what `GET /v1/invoices/{number}` answers, the receipts what `GET /v1/receipts` answers for its
+period. The public keys are those in the invoice, or of `--keys`, a file as the site publishes it at
+`/.well-known/farebox-receipts.json`; compare them with what you kept from before.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from billing.errors import AmountMalformed
+from billing.money import parse_amount, to_decimal_string
+from billing.receipts import GENESIS, Signed, canonical, is_signed, leaf_hash, merkle_root, parse_json
+
+
+def verify(invoice: Mapping[str, Any], lines: Iterable[str], *, keys: Iterable[Mapping[str, str]] | None = None) -> list[str]:
+    """Return everything that is wrong, a sentence each; nothing where the invoice is proven to the call.
+
+    Args:
+        invoice: As the API shows it.
+        lines: The receipts of its period, one JSON object a line, in any order.
+        keys: Public keys to trust; None: those that the invoice brings.
+    """
+    try:
+        public = {key["id"]: bytes.fromhex(key["public_key"]) for key in (invoice["receipt_keys"] if keys is None else keys)}
+        return _verify(invoice, lines, public)
+    except (KeyError, TypeError, ValueError, AmountMalformed) as error:
+        return [f"The invoice is not of the form that the API answers: {type(error).__name__} {error}"]
+
+
+def _verify(invoice: Mapping[str, Any], lines: Iterable[str], public: Mapping[str, bytes]) -> list[str]:
+    wrong: list[str] = []
+    receipts: dict[int, Signed] = {}
+    for number, line in enumerate(lines, start=1):
+        receipt = _read(line)
+        if receipt is None:
+            wrong.append(f"receipts line {number}: not a receipt.")
+        elif receipt.key_id not in public:
+            wrong.append(f"receipts line {number} ({_name(receipt)}): signed with the unknown key {receipt.key_id}.")
+        elif not is_signed(receipt, public[receipt.key_id]):
+            wrong.append(f"receipts line {number} ({_name(receipt)}): it is not what was signed.")
+        elif receipt.body["seq"] in receipts:
+            wrong.append(f"receipts line {number} ({_name(receipt)}): number {receipt.body['seq']} is there twice.")
+        else:
+            receipts[receipt.body["seq"]] = receipt
+    ordered = [receipts[seq] for seq in sorted(receipts)]
+    return [*wrong, *_check_chain(ordered), *_check_lines(invoice, ordered)]
+
+
+def _read(line: str) -> Signed | None:
+    try:
+        receipt = parse_json(json.loads(line))
+    except ValueError:
+        return None
+    needed = {"seq", "previous", "sku", "price", "units", "charge_nanos", "call", "account"}
+    return receipt if receipt is not None and needed <= receipt.body.keys() else None
+
+
+def _check_chain(receipts: list[Signed]) -> Iterator[str]:
+    """Find gaps and edits: each receipt names the hash of the one before it."""
+    if len({receipt.body["account"] for receipt in receipts}) > 1:
+        yield "The receipts are of several accounts."
+    before: Signed | None = None
+    for receipt in receipts:
+        seq = receipt.body["seq"]
+        if before is not None and seq != before.body["seq"] + 1:
+            yield f"Receipts {before.body['seq'] + 1} to {seq - 1} are missing."
+        elif before is not None and receipt.body["previous"] != leaf_hash(canonical(before.body)).hex():
+            yield f"Receipt {seq} ({_name(receipt)}) does not follow receipt {seq - 1}: one of them was exchanged."
+        if seq == 1 and receipt.body["previous"] != GENESIS.hex():
+            yield "Receipt 1 names one before it."
+        before = receipt
+
+
+def _check_lines(invoice: Mapping[str, Any], receipts: list[Signed]) -> Iterator[str]:
+    """Check each line's Merkle root, and its calls, units and charge against its receipts less its refunds."""
+    by_line: dict[tuple[str, str], list[Signed]] = {}
+    for receipt in receipts:
+        if receipt.body["price"] is not None:
+            by_line.setdefault((receipt.body["sku"], receipt.body["price"]), []).append(receipt)
+    refunds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for refund in invoice["refunds"]:
+        refunds.setdefault((refund["sku"], refund["price"]), []).append(refund)
+    billed = {(line["sku"], line["price"]): line for line in invoice["lines"]}
+    for key, line in billed.items():
+        yield from _check_line(line, by_line.get(key, []), refunds.get(key, []))
+    for sku, price in by_line.keys() - billed.keys():
+        left = sum(receipt.body["charge_nanos"] for receipt in by_line[sku, price])
+        left -= sum(parse_amount(refund["charge"]) for refund in refunds.get((sku, price), []))
+        if left:
+            yield f"No line bills {sku} at the price {price}, but there are receipts of {to_decimal_string(left)}."
+
+
+def _check_line(line: Mapping[str, Any], receipts: list[Signed], refunds: list[Mapping[str, Any]]) -> Iterator[str]:
+    name = f"Line {line['sku']} at the price {line['price']}"
+    root = merkle_root([leaf_hash(canonical(receipt.body)) for receipt in receipts]).hex() if receipts else ""
+    if line["merkle_root"] != root:
+        yield f"{name}: its Merkle root is not that of these {len(receipts)} receipts."
+    found = {
+        "calls": len(receipts) - len(refunds),
+        "units": sum(receipt.body["units"] for receipt in receipts) - sum(refund["units"] for refund in refunds),
+    }
+    for field, count in found.items():
+        if line[field] != count:
+            yield f"{name}: it bills {line[field]} {field}, the receipts less refunds have {count}."
+    charge = sum(receipt.body["charge_nanos"] for receipt in receipts) - sum(parse_amount(refund["charge"]) for refund in refunds)
+    if line["charge"] != to_decimal_string(charge):
+        yield f"{name}: it bills {line['charge']}, the receipts less refunds come to {to_decimal_string(charge)}."
+
+
+def _name(receipt: Signed) -> str:
+    return str(receipt.body.get("call", "without a call"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check the files named on the command line; return 0 where all is proven, 1 where not, 2 where they cannot be read."""
+    parser = argparse.ArgumentParser(prog="python -m billing.verify", description="Check an invoice against its receipts, offline.")
+    parser.add_argument("invoice", type=Path, help="what GET /v1/invoices/{number} answered")
+    parser.add_argument("receipts", type=Path, help="what GET /v1/receipts answered for its period")
+    parser.add_argument("--keys", type=Path, help="public keys you trust, as /.well-known/farebox-receipts.json publishes them")
+    asked = parser.parse_args(arguments)
+    try:
+        invoice = json.loads(asked.invoice.read_text())
+        keys = json.loads(asked.keys.read_text())["keys"] if asked.keys else None
+        with asked.receipts.open() as lines:
+            wrong = verify(invoice, (line for line in lines if line.strip()), keys=keys)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"A file cannot be read: {error}", file=sys.stderr)  # noqa: T201 (a command)
+        return 2
+    for sentence in wrong:
+        print(f"WRONG  {sentence}")  # noqa: T201 (a command)
+    if not wrong:
+        print(f"PROVEN {invoice['number']}: {len(invoice['lines'])} lines, to the call.")  # noqa: T201 (a command)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
