@@ -1,7 +1,8 @@
-"""The rules of the catalogue: list a model, submit a version, go live, weigh, price, retire."""
+"""The rules of versions: submit, go live, weigh, price, retire."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import reduce
 from math import gcd
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
@@ -25,43 +26,19 @@ from marketplace import artifact_files, audit
 from marketplace.artifact_files import Taken
 from marketplace.changes import model_changed
 from marketplace.errors import (
-    ModelNameTaken,
     ModelStorageExceeded,
     TooManyWaiting,
     UploadInvalid,
     UploadsRefused,
     VersionStateWrong,
 )
-from marketplace.models import ApiKey, CatalogueModel, ModelVersion, Organization, User
+from marketplace.listing import Actor, create_model
+from marketplace.models import CatalogueModel, ModelVersion, Organization, User
 from marketplace.webhooks.releases import tell_published, tell_retired
-
-Actor = User | ApiKey | str
 
 # Versions of one organization that may wait to be examined: each costs up to three times GATE_TIMEOUT_S.
 _MAX_WAITING: Final = 5
 _WAITING: Final = (ModelVersion.State.DRAFT, ModelVersion.State.VALIDATING)
-
-
-@transaction.atomic
-def create_model(
-    *, owner: Organization, name: str, title: str, summary: str, task: str, card_markdown: str, public: bool, by: Actor
-) -> CatalogueModel:
-    """Make a catalogue entry; nobody can call it until one of its versions is live.
-
-    Raises:
-        ModelNameTaken: the owner has one of that name; nothing was made.
-    """
-    try:
-        with transaction.atomic():
-            model = CatalogueModel.objects.create(
-                owner=owner, name=name, title=title, summary=summary, task=task, card_markdown=card_markdown, public=public
-            )
-    except IntegrityError:
-        message = f"There is a model {owner.slug}/{name} already."
-        raise ModelNameTaken(message) from None
-    audit.record(owner, action="model.listed", target=model, by=by)
-    model_changed(model)  # Who asked before may remember that there was none.
-    return model
 
 
 @transaction.atomic
@@ -82,17 +59,6 @@ def list_model(*, owner: Organization, name: str, source: Path, public: bool, by
     )
 
 
-@transaction.atomic
-def describe_model(model: CatalogueModel, *, facts: Mapping[str, str], by: Actor) -> None:
-    """Change what the catalogue says of a model: any of title, summary, task and card_markdown."""
-    changed = [name for name in ("title", "summary", "task", "card_markdown") if name in facts and facts[name] != getattr(model, name)]
-    for name in changed:
-        setattr(model, name, facts[name])
-    if changed:
-        model.save(update_fields=changed)
-        audit.record(model.owner, action="model.described", target=model, by=by, details={"changed": changed})
-
-
 def submit_version(
     *, model: CatalogueModel, files: Mapping[str, Iterable[bytes]], unit: str, unit_nanos: int, int8_tolerance: float | None, by: Actor
 ) -> ModelVersion:
@@ -110,15 +76,38 @@ def submit_version(
         UploadsRefused: this kernel cannot keep a stranger's model away from files and the network.
         UploadInvalid, PriceInvalid, ModelStorageExceeded, TooManyWaiting: nothing was kept.
     """
+    with _taken_in(model.owner, files, int8_tolerance) as taken:
+        return _make_version(model, taken, unit=unit, unit_nanos=unit_nanos, int8_tolerance=int8_tolerance, by=by, checked=False)
+
+
+def submit_model(
+    *,
+    owner: Organization,
+    facts: Mapping[str, Any],
+    files: Mapping[str, Iterable[bytes]],
+    unit: str,
+    unit_nanos: int,
+    int8_tolerance: float | None,
+    by: Actor,
+) -> ModelVersion:
+    """Make a model with its first version, both or neither; `facts` as for `create_model`, the rest as for `submit_version`."""
+    with _taken_in(owner, files, int8_tolerance) as taken, transaction.atomic():
+        model = create_model(owner=owner, by=by, **facts)
+        return _make_version(model, taken, unit=unit, unit_nanos=unit_nanos, int8_tolerance=int8_tolerance, by=by, checked=False)
+
+
+@contextmanager
+def _taken_in(owner: Organization, files: Mapping[str, Iterable[bytes]], int8_tolerance: float | None) -> Iterator[Taken]:
+    """Check what can be before the disk is written to, and write the files; no transaction is open meanwhile."""
     if landlock.find_abi() is None:
         raise UploadsRefused
     if int8_tolerance is not None and not 0 < int8_tolerance <= 1:
         message = "The tolerance of int8 is a number above 0, at most 1."
         raise UploadInvalid(message, param="int8_tolerance")
-    _check_room(model.owner, asked_bytes=0)  # Before the disk is written to.
+    _check_room(owner, asked_bytes=0)
     taken = artifact_files.take_files(files)
     try:
-        return _make_version(model, taken, unit=unit, unit_nanos=unit_nanos, int8_tolerance=int8_tolerance, by=by, checked=False)
+        yield taken
     finally:
         taken.drop()
 
@@ -378,12 +367,3 @@ def retire_version(version: ModelVersion, *, reason: str, by: Actor) -> None:
     audit.record(version.model.owner, action="version.retired", target=version, by=by, details={"reason": reason})
     if version.published_at is not None:
         tell_retired(version)
-
-
-@transaction.atomic
-def set_visibility(model: CatalogueModel, *, public: bool, by: Actor) -> None:
-    """Show a model to all organizations, or to its owner alone. Others lose it within a second."""
-    model.public = public
-    model.save(update_fields=["public"])
-    model_changed(model)
-    audit.record(model.owner, action="model.shown" if public else "model.hidden", target=model, by=by)

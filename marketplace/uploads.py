@@ -13,7 +13,7 @@ from marketplace.api.authentication import address_behind, usable_key
 from marketplace.gateway.callers import caller_of
 
 _API: Final = re.compile(r"/v1/models/[^/]+/[^/]+/versions")
-_PAGES: Final = re.compile(r"/publish/(?:[^/]+/)?new/")
+_PAGES: Final = re.compile(r"/publish/(?:model/[^/]+/)?new/")
 
 
 def is_upload(method: str, path: str) -> bool:

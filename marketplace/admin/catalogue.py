@@ -23,9 +23,10 @@ from billing.prices import price_history, prices_by_currency, shape_of_price
 from marketplace.admin.deeds import ConfirmForm, ReasonForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin
 from marketplace.amounts import price_words
+from marketplace.listing import set_visibility
 from marketplace.models import CatalogueModel, ModelVersion
 from marketplace.price_forms import PriceForm, fields_of
-from marketplace.publishing import retire_version, set_traffic_weight, set_version_price, set_visibility
+from marketplace.publishing import retire_version, set_traffic_weight, set_version_price
 from marketplace.version_limits import VersionLimits, limits_of, set_version_limits
 
 

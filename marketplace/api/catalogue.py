@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from billing.models import Price
 from inference.signature import TensorSpec
-from marketplace import publishing
+from marketplace import listing
 from marketplace.api.authentication import key_of, tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_body, read_query
@@ -22,7 +22,7 @@ from marketplace.api.gateway_schema import model_document
 from marketplace.api.lists import list_of, page_form, read_page, render_list
 from marketplace.api.prices import PriceView
 from marketplace.api.versions import TAG as PUBLISHING
-from marketplace.api.versions import check_publisher, find_own_model
+from marketplace.api.versions import Int8View, check_publisher, find_own_model
 from marketplace.errors import ModelNotFound
 from marketplace.gateway.callers import caller_of
 from marketplace.interfaces import Interface, find_interface, has_files
@@ -42,6 +42,7 @@ class VersionView(View):
     state = serializers.ChoiceField(choices=["live", "retired"])
     digest = serializers.CharField(help_text="SHA-256 of the artifact, hexadecimal.")
     size_bytes = serializers.IntegerField()
+    int8 = Int8View(allow_null=True, help_text="Served instead on a CPU, where the publish gate measured that it agrees.")
     traffic_weight = serializers.IntegerField(help_text="Its share of the calls that name no version.")
     published_at = Moment(allow_null=True)
     callable = serializers.BooleanField()
@@ -164,6 +165,7 @@ def _facts(version: ModelVersion, prices: Sequence[Price]) -> dict[str, Any]:
     names = ("id", "number", "state", "digest", "size_bytes", "traffic_weight", "published_at", "card")
     return {
         **{name: getattr(version, name) for name in names},
+        "int8": version if version.has_int8 else None,
         "price": current[-1] if current else None,
         "prices": prices,
         "callable": version.state == ModelVersion.State.LIVE and bool(current) and has_files(version),
@@ -236,7 +238,7 @@ class Models(Endpoint):
         owner, fields = tenant_of(request), read_body(request, ModelForm).validated_data
         check_publisher(request)
         caller_of(key_of(request)).check_model(f"{owner.slug}/{fields['name']}")
-        publishing.create_model(owner=owner, by=key_of(request), **fields)
+        listing.create_model(owner=owner, by=key_of(request), **fields)
         [shown] = _show_all([_find(request, owner.slug, fields["name"])], currency=owner.account.currency)
         return Response(ModelView(shown).data, status=201)
 
@@ -275,9 +277,9 @@ class Model(Endpoint):
         check_publisher(request)
         fields: dict[str, Any] = read_body(request, ModelPatch).validated_data
         with transaction.atomic():
-            publishing.describe_model(model, facts=fields, by=key_of(request))
+            listing.describe_model(model, facts=fields, by=key_of(request))
             if fields.get("public", model.public) != model.public:
-                publishing.set_visibility(model, public=fields["public"], by=key_of(request))
+                listing.set_visibility(model, public=fields["public"], by=key_of(request))
         [shown] = _show_all([_find(request, owner, name)], currency=tenant_of(request).account.currency)
         return Response(ModelView(shown).data)
 

@@ -23,9 +23,9 @@ from marketplace.errors import (
     VersionStateWrong,
 )
 from marketplace.gateway.versions import load_model
+from marketplace.listing import describe_model
 from marketplace.models import AuditEvent, CatalogueModel, ModelVersion, Organization
 from marketplace.publishing import (
-    describe_model,
     go_live,
     note_examination,
     publish_version,

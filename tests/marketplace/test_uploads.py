@@ -26,7 +26,7 @@ PIECE = b"x" * 2**20
     [
         ("POST", UPLOAD, True),
         ("POST", "/publish/new/", True),
-        ("POST", "/publish/relu/new/", True),
+        ("POST", "/publish/model/relu/new/", True),
         ("GET", UPLOAD, False),
         ("POST", "/v1/models/acme/relu/versions/1/live", False),
         ("POST", "/publish/relu/1/live/", False),

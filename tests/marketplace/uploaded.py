@@ -7,8 +7,9 @@ from typing import Any
 import onnx
 
 from marketplace.examining import examine_waiting
+from marketplace.listing import create_model
 from marketplace.models import CatalogueModel, ModelVersion, Organization
-from marketplace.publishing import create_model, submit_version
+from marketplace.publishing import submit_version
 from tests.inference import hostile
 
 

@@ -39,8 +39,20 @@ OWNED = {
     *("prediction", "prediction_state", "prediction_cancel", "batch", "batch_state", "batch_cancel", "batch_results"),
     *("webhook", "webhook_deliveries", "webhook_rotate", "webhook_test", "webhook_switch", "webhook_delete", "webhook_resend"),
 }
+# A provider's own models and versions, by the names that they have within the organization.
+OWN_MODELS = {
+    "publish_model": 1,
+    "publish_new_version": 1,
+    "publish_version": 2,
+    "publish_state": 2,
+    "publish_live": 2,
+    "publish_price": 2,
+    "publish_retire": 2,
+}
 MEMBERS = sorted(
-    str(pattern.name) for pattern in urlpatterns if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED | SENT
+    str(pattern.name)
+    for pattern in urlpatterns
+    if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED | OWN_MODELS.keys() | SENT
 )
 POSTED = {
     *("key_cap", "key_rotate", "prediction_cancel", "batch_cancel"),
@@ -56,7 +68,7 @@ def address(name: str, identity: str) -> str:
 def test_the_matrix_below_covers_every_address() -> None:
     names = {pattern.name for pattern in urlpatterns}
 
-    assert names == OPEN | OWNED | SENT | set(MEMBERS)
+    assert names == OPEN | OWNED | OWN_MODELS.keys() | SENT | set(MEMBERS)
 
 
 @pytest.mark.django_db
@@ -128,6 +140,23 @@ def _plain(content: bytes, identity: str) -> str:
     """The page without what differs between any two requests: tokens, nonces, the address itself."""
     text = re.sub(r'(value|nonce)="[^"]*"', "", content.decode())
     return text.replace(identity, "ID")
+
+
+@pytest.mark.parametrize("name", sorted(OWN_MODELS))
+def test_a_strangers_model_is_absent_from_the_providers_pages(
+    member: Client, client: Client, other_organization: Organization, name: str
+) -> None:
+    model = CatalogueModel.objects.create(owner=other_organization, name="theirs", title="Theirs", summary="", task="x", public=True)
+    version = ModelVersion.objects.create(model=model, number=1, state="live", folder="x", digest="0" * 64, size_bytes=1)
+    places = [("theirs", 1), ("absent", 1)]
+
+    for ask in (member.get, member.post):
+        replies = [ask(reverse(name, args=place[: OWN_MODELS[name]])) for place in places]
+        assert {reply.status_code for reply in replies} <= {404, 405}
+        assert _plain(replies[0].content, "theirs") == _plain(replies[1].content, "absent")
+    assert Client().get(reverse(name, args=places[0][: OWN_MODELS[name]])).status_code in {302, 405}
+    version.refresh_from_db()
+    assert (version.state, model.versions.count()) == ("live", 1)
 
 
 def test_revoking_a_foreign_key_changes_nothing(member: Client, foreign_key: ApiKey) -> None:
