@@ -243,8 +243,6 @@ RESPONSE_CACHE_MB: Final = env_int("RESPONSE_CACHE_MB", default=64, minimum=0, m
 ARTIFACTS_DIR: Final = Path(env_str("ARTIFACTS_DIR", default=str(VAR_DIR / "artifacts"))).resolve()
 # Serve the int8 model of a version that has one, where it runs on a CPU; no: float32 everywhere.
 SERVE_INT8: Final = env_bool("SERVE_INT8", default=True)
-# GPU memory one model's session may take, in megabytes; 0 is as much as there is. Only where CUDA runs.
-GPU_MEMORY_MB: Final = env_int("GPU_MEMORY_MB", default=0, minimum=0)
 STARTER_DIR: Final = BASE_DIR / "inference" / "starter"
 
 # ---------------------------------------------------------------- Publishing

@@ -143,12 +143,21 @@ def _render_version(request: MemberRequest, version: ModelVersion, *, status: in
         "version": version,
         "is_waiting": version.state in _WAITING,
         "prices": Price.objects.filter(sku=version.sku).order_by("effective_from"),
-        "share_form": ShareForm(),
+        "share_form": ShareForm(initial={"share_percent": _percent(version)}),
         "price_form": PriceForm(),
         "retire_form": RetireForm(),
         **forms_,
     }
     return render(request, "publish/version.html", context, status=status)
+
+
+def _percent(version: ModelVersion) -> int:
+    """Return what the share's field says at first: what a live version has, and all for one that is ready."""
+    if version.state != ModelVersion.State.LIVE:
+        return 100
+    live = version.model.versions.filter(state=ModelVersion.State.LIVE)
+    share = _share(version, sum(live.values_list("traffic_weight", flat=True)))
+    return round(100 * share) if share else 0
 
 
 def _do(

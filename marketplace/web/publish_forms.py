@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from billing.models import Price
@@ -17,6 +16,14 @@ from marketplace.web.key_forms import AmountField
 # A form's file, and the file of a version that it becomes.
 _FILES: Final = {"model": "model.onnx", "pipeline": "pipeline.json", "vocabulary": "vocabulary.txt", "samples": "samples.json"}
 _MAX_CARD: Final = 50_000
+
+
+class PriceField(AmountField):
+    """An amount of money that must be there; cleans to nanos."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.required = True
 
 
 class DescriptionForm(forms.Form):
@@ -67,7 +74,7 @@ class VersionForm(forms.Form):
     )
     vocabulary = forms.FileField(label="vocabulary.txt", required=False, help_text=gettext_lazy("With a pipeline: one token a line."))
     unit = forms.ChoiceField(label=gettext_lazy("What is charged"), choices=Price.Unit, initial=Price.Unit.ROW)
-    unit_price = AmountField(label=gettext_lazy("Price of one, in dollars"), help_text=gettext_lazy("Such as 0.000001."))
+    unit_price = PriceField(label=gettext_lazy("Price of one, in dollars"), help_text=gettext_lazy("Such as 0.000001."))
     int8_tolerance = forms.FloatField(
         label=gettext_lazy("Tolerance of int8"),
         required=False,
@@ -78,13 +85,6 @@ class VersionForm(forms.Form):
             "How far a smaller, faster int8 model’s answers may be from the original’s, such as 0.02. Empty: none is made."
         ),
     )
-
-    def clean_unit_price(self) -> int:
-        """Return the price in nanos."""
-        nanos: int | None = self.cleaned_data["unit_price"]
-        if nanos is None:
-            raise forms.ValidationError(_("Write an amount such as 12.50."))
-        return nanos
 
     def version_files(self) -> dict[str, Iterable[bytes]]:
         """Return the files that were sent, by the names of a version's."""
@@ -109,20 +109,13 @@ class ShareForm(forms.Form):
 class PriceForm(forms.Form):
     """A new price."""
 
-    unit_price = AmountField(label=gettext_lazy("New price, in dollars"))
+    unit_price = PriceField(label=gettext_lazy("New price, in dollars"))
     effective_from = forms.DateTimeField(
         label=gettext_lazy("From"),
         required=False,
         widget=forms.DateTimeInput(attrs={"placeholder": "2027-01-01 00:00"}),
         help_text=gettext_lazy("UTC. Empty: now, which only a lower price may."),
     )
-
-    def clean_unit_price(self) -> int:
-        """Return the price in nanos."""
-        nanos: int | None = self.cleaned_data["unit_price"]
-        if nanos is None:
-            raise forms.ValidationError(_("Write an amount such as 12.50."))
-        return nanos
 
     def clean_effective_from(self) -> Any:
         """Return the time in UTC, or None."""

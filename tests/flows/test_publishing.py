@@ -20,21 +20,20 @@ from tests.inference import hostile
 pytestmark = pytest.mark.skipif(landlock.find_abi() is None, reason="this kernel has no Landlock, so uploads are refused")
 
 
-def upload(site: Site, name: str, content: bytes, *, samples: object = None, key: str | None = None) -> Answer:
+def upload(site: Site, name: str, content: bytes, *, tolerance: bytes = b"0.02", **files: bytes) -> Answer:
     """Upload a version as multipart/form-data, in pieces."""
     boundary = uuid4().hex
-    fields: dict[str, bytes] = {"unit": b"row", "unit_price": b"0.000001", "int8_tolerance": b"0.02"}
+    fields: dict[str, bytes] = {"unit": b"row", "unit_price": b"0.000001", "int8_tolerance": tolerance}
     body = b"".join(
         b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (boundary.encode(), field.encode(), value)
         for field, value in fields.items()
     )
-    files = {"model": content} | ({"samples": json.dumps(samples).encode()} if samples is not None else {})
-    for field, value in files.items():
+    for field, value in {"model": content, **files}.items():
         head = b'--%b\r\nContent-Disposition: form-data; name="%b"; filename="%b.bin"\r\n\r\n'
         body += head % (boundary.encode(), field.encode(), field.encode()) + value + b"\r\n"
     body += b"--%b--\r\n" % boundary.encode()
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
-    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Authorization": f"Bearer {key or site.key}"}
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Authorization": f"Bearer {site.key}"}
     connection.request("POST", f"/v1/models/demo/{name}/versions", body, headers)
     response = connection.getresponse()
     answer = Answer(response.status, {header.lower(): value for header, value in response.getheaders()}, response.read())
@@ -62,7 +61,7 @@ def wait_until_examined(site: Site, name: str, number: int = 1, *, within_s: flo
 
 def test_a_provider_publishes_and_a_caller_pays(site: Site) -> None:
     make_model(site, "relu")
-    sent = upload(site, "relu", hostile.relu().SerializeToString(), samples=[{"x": [[1.0, -1.0]]}])
+    sent = upload(site, "relu", hostile.relu().SerializeToString(), samples=json.dumps([{"x": [[1.0, -1.0]]}]).encode())
     assert sent.status == 201, sent.body
 
     assert wait_until_examined(site, "relu")["state"] == "ready"
@@ -82,14 +81,25 @@ def test_a_provider_publishes_and_a_caller_pays(site: Site) -> None:
     assert answer.headers["farebox-model-digest"] == live.json()["digest"]
 
 
-def test_the_starter_serves_int8_and_says_so(site: Site) -> None:
-    answer = Caller(site.port, site.key).predict()
-    versions = Caller(site.port, site.key).get("/v1/models/farebox/sentiment").json()["versions"]
+def test_a_text_model_is_served_in_int8_and_says_so(site: Site) -> None:
+    starter = Path(__file__).resolve().parents[2] / "inference" / "starter" / "sentiment"
+    make_model(site, "reviews")
+    parts = {"pipeline": "pipeline.json", "vocabulary": "vocabulary.txt", "samples": "samples.json"}
+    sent = upload(
+        site, "reviews", (starter / "model.onnx").read_bytes(), tolerance=b"0.1",
+        **{part: (starter / name).read_bytes() for part, name in parts.items()},
+    )  # fmt: skip
+    assert sent.status == 201, sent.body
+    version = wait_until_examined(site, "reviews")
+    caller = Caller(site.port, site.key)
+    caller.post("/v1/models/demo/reviews/versions/1/live", {})
 
-    assert answer.headers["farebox-provider"] == "cpu"
-    digests = {versions[0]["digest"], versions[0]["int8"]["digest"]}
-    assert len(digests) == 2
-    assert answer.headers["farebox-model-digest"] == versions[0]["int8"]["digest"]
+    answer = caller.post("/v1/models/demo/reviews/predict", {"input_data": "a moving, funny film"})
+
+    assert version["report"]["figures"]["int8"]["kept"]
+    assert answer.status == 200, answer.body
+    assert answer.headers["farebox-model-digest"] == version["int8"]["digest"] != version["digest"]
+    assert answer.json()["prediction"][0]["label"] == "positive"
 
 
 @pytest.mark.slow
