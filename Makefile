@@ -35,7 +35,7 @@ test: $(DEV_STAMP) $(if $(TRAIN),$(TRAIN_STAMP)) check ## Run make check and all
 	@$(if $(FAST)$(PYTEST_ARGS),,$(MAKE) --no-print-directory test-postgres)
 
 test-postgres: $(DEV_STAMP) ## Run the tests that touch the database on a PostgreSQL started for them; where it cannot start, say why.
-	$(PY) -m tests.postgresql $(PY) -m pytest tests/billing tests/marketplace tests/contract $(PYTEST_ARGS)
+	$(PY) -m tests.postgresql $(PY) -m pytest tests/billing tests/marketplace tests/contract tests/promises $(PYTEST_ARGS)
 
 check: $(DEV_STAMP) ## Check format, lint, types, imports, migrations and deployment settings.
 	$(PY) -m ruff format --check .

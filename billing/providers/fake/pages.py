@@ -214,7 +214,7 @@ def _set_faults(world: World, body: str) -> Answer:
     asked = json.loads(body or "{}")
     for fault in asked.pop("next", ()):
         world.faults.waiting.append(Fault(**fault))
-    settable = {field.name for field in fields(world.faults)} - {"waiting", "random", "kinds"}
+    settable = {field.name for field in fields(world.faults)} - {"waiting", "random", "kinds", "taken"}
     for name, value in asked.items():
         if name not in settable:
             message = f"There is no fault {name[:40]!r}; there are next, {', '.join(sorted(settable))}."

@@ -31,6 +31,7 @@ class Faults:
     probability: float = 0.0  # Of a random fault per request that changes something.
     kinds: tuple[str, ...] = ("timeout_after", "error_500", "error_500_after", "rate_limit", "slow")
     seconds: float = 1.0  # How long random ones take.
+    taken: int = 0  # How many requests went wrong.
     random: Random = field(default_factory=lambda: Random(0))  # noqa: S311 (faults are seeded, not secret)
     # Of the webhooks.
     duplicates: int = 0  # Further deliveries of each event.
@@ -46,8 +47,10 @@ class Faults:
                 fault.times -= 1
                 if fault.times <= 0:
                     self.waiting.remove(fault)
+                self.taken += 1
                 return fault
         if route.startswith("POST /v1/") and self.probability and self.random.random() < self.probability:
+            self.taken += 1
             return Fault(kind=self.random.choice(self.kinds), seconds=self.seconds)
         return None
 
