@@ -366,14 +366,14 @@ METRICS_TOKEN: Final = env_str("METRICS_TOKEN", default="")
 # Where OpenTelemetry traces go, as OTLP over HTTP; none by default, and then they cost nothing (extra `otel`).
 OTEL_EXPORTER_OTLP_ENDPOINT: Final = env_str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
 OTEL_SERVICE_NAME: Final = env_str("OTEL_SERVICE_NAME", default="farebox")
-# Percent of calls that are traced when their caller says nothing of it. Each costs some 200 us of CPU.
+# Percent of calls that are traced when their caller says nothing of it. Each costs some 350 us of CPU.
 OTEL_SAMPLE_PERCENT: Final = env_int("OTEL_SAMPLE_PERCENT", default=1, minimum=0, maximum=100)
 
 # ---------------------------------------------------------------- Logs
 
 # text for people, or json: one object a line, for programs.
 LOG_FORMAT: Final = env_choice("LOG_FORMAT", default="text", choices=("text", "json"))
-# A line for each model call, beside the request log in the database. Costs 30 us of CPU a call, and disk.
+# A line for each model call, beside the request log in the database. Costs 100 us of CPU a call, and disk.
 LOG_CALLS: Final = env_bool("LOG_CALLS", default=False)
 _TO_ROOT: Final[dict[str, Any]] = {"handlers": [], "propagate": True}  # Instead of handlers of their own.
 LOGGING: dict[str, Any] = {

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-# A trace costs some 200 us of CPU, and whoever sends a sampled `traceparent` asks for one: no more than
+# A trace costs some 350 us of CPU, and whoever sends a sampled `traceparent` asks for one: no more than
 # so many a second, whoever asks. The rest is only counted.
 _MAX_PER_S: Final = 100
 # Spans wait this long for others to be sent with them.

@@ -61,7 +61,7 @@ def _outcome(exchange: Exchange, reply: Reply | None) -> str:
 
 
 def _log(exchange: Exchange, reply: Reply | None, outcome: str) -> None:
-    """Write a line of what the request log knows: 30 us of CPU, so it is off unless LOG_CALLS says otherwise."""
+    """Write a line of what the request log knows: 100 us of CPU, so it is off unless LOG_CALLS says otherwise."""
     model, version = exchange.served
     fields: dict[str, object] = {"outcome": outcome, "status": reply.status if reply else 0}
     if model:

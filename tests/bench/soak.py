@@ -23,7 +23,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from marketplace.problems import PROBLEMS
 from tests.bench.processes import resident_mb
 from tests.flows.calls import PREDICT
 from tests.flows.server import ROOT, Site, start_site
@@ -182,9 +181,10 @@ class Soak:
             self.answered += 1
         else:
             with suppress(ValueError):
-                code = str(json.loads(body).get("code", ""))
+                problem = json.loads(body)
+                code = str(problem["code"]) if str(problem.get("type")).endswith(f"/docs/errors/{problem.get('code')}") else ""
         self.told[kind, f"{status} {code}".strip()] += 1
-        if status >= 500 and not (status in {503, 504} and code in PROBLEMS and PROBLEMS[code].status == status):
+        if status >= 500 and not (status in {503, 504} and code):
             self.faults.append(f"{kind}: {status} {body[:200]!r}")
 
 
@@ -261,11 +261,14 @@ def main() -> int:
         for (kind, what), count in sorted(soak.told.items()):
             print(f"  {kind:<6} {what:<32} {count:>8}")
         faults = [*soak.faults, *find_growth(series), *check_books(site, soak)]
-        log = [line for line in site.log_text().splitlines() if "ERROR" in line or "Traceback" in line]
-    for line in [*faults[:20], *log[:20]]:
+        lines = site.log_text().splitlines()
+    errors = [index for index, line in enumerate(lines) if " ERROR " in line]
+    for line in faults[:20]:
         print(f"  FAULT {line}")
-    print(f"{len(faults)} faults, {len(log)} errors in the log")
-    return 1 if faults or log else 0
+    for index in errors[:3]:  # With what comes behind it: the traceback.
+        print("\n".join(lines[index : index + 40]))
+    print(f"{len(faults)} faults, {len(errors)} errors in the log")
+    return 1 if faults or errors else 0
 
 
 if __name__ == "__main__":
