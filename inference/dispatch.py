@@ -55,6 +55,7 @@ class Dispatcher:
         self._delay: asyncio.TimerHandle | None = None  # Until a queue that waits for more rows is due.
         self._calls: set[Call] = set()
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0  # Noted here: what uvloop returns for a time that has come has no `when`.
         self._wake_up: asyncio.Handle | None = None
         self._idle: asyncio.Future[None] | None = None
 
@@ -104,7 +105,7 @@ class Dispatcher:
             queue.add(row)
         self._room.count(call, weight * len(rows))
         self._calls.add(call)
-        if self._alarm is None or deadline < self._alarm.when():
+        if self._alarm is None or deadline < self._alarm_at:
             self._set_alarm(deadline)
         if not queue.has_turn:
             queue.has_turn = True
@@ -377,6 +378,7 @@ class Dispatcher:
         """Ring at the earliest deadline: one timer for all calls, moved only for an earlier one."""
         if self._alarm is not None:
             self._alarm.cancel()
+        self._alarm_at = deadline
         self._alarm = self._loop.call_at(deadline, self._expire)
 
     def _expire(self) -> None:

@@ -389,6 +389,7 @@ LOGGING: dict[str, Any] = {
     "loggers": {
         "uvicorn": _TO_ROOT | {"level": "WARNING"},
         "uvicorn.error": _TO_ROOT | {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},  # Not each 404: whoever guesses addresses would fill the disk.
         "farebox.calls": {"level": "INFO" if LOG_CALLS else "WARNING"},
     },
 }

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import uvloop
 
 from inference.batching import BatchLimits
 from inference.dispatch import Dispatcher
-from inference.errors import ModelFailed, ModelLoadFailed, QueueFull, WorkerLost
+from inference.errors import DeadlineExceeded, ModelFailed, ModelLoadFailed, QueueFull, WorkerLost
 from inference.queueing import Call, Priority
 from inference.stations import Station
 from tests.inference.running import ids
@@ -266,3 +267,19 @@ def test_a_delay_keeps_rows_until_the_oldest_has_waited_or_the_batch_is_full() -
         assert len(runner.batches[2]) == 3  # Full: at once.
 
     dispatching(scenario)
+
+
+def test_a_deadline_that_comes_at_once_does_not_harm_the_next_call() -> None:
+    # On the gateway's own loop: a timer that is due in less than a millisecond is none there, and cannot tell its time.
+    async def run() -> None:
+        dispatcher = Dispatcher(limits=BatchLimits(), max_queue_rows=100, run_timeout_s=5)
+        dispatcher.open_version("v", number=1, step_costs=FLAT)
+        now = asyncio.get_running_loop().time()
+        hasty = dispatcher.submit("v", [ids(1)], output="y", tenant="a", deadline=now + 0.0004)
+        patient = dispatcher.submit("v", [ids(2)], output="y", tenant="a", deadline=now + 60)
+        with pytest.raises(DeadlineExceeded):
+            await hasty.future
+        assert not patient.future.done()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
