@@ -14,6 +14,13 @@ from tests.contract.stock import Aio
 from tests.flows.server import ROOT, Site, start_site
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the first test that needs the site wait for it: on a busy machine a start takes more than the usual two minutes."""
+    for item in items:
+        if "tensor_site" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(300))
+
+
 @dataclass(frozen=True)
 class TensorSite:
     """A running site, its demo organization's key, and a key of the one that owns `other/private`."""

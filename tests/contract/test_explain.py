@@ -7,6 +7,8 @@ import pytest
 from tests.contract.conftest import TensorSite
 from tests.flows.calls import Answer, Caller
 
+# An int8 model's scores depend a little on what else is in the batch: its activations are scaled together.
+INT8 = 0.01
 FILM = "a moving, funny film"
 
 
@@ -28,19 +30,20 @@ def test_an_attribution_is_the_score_less_the_score_without_the_word(tensor_site
     assert answer.status == 200, answer.body
     (explained,) = answer.json()["explanation"]
     whole = predict(tensor_site, FILM)["positive"]
-    assert (explained["label"], explained["score"]) == ("positive", pytest.approx(whole, abs=1e-5))
+    assert (explained["label"], explained["score"]) == ("positive", pytest.approx(whole, abs=INT8))
     assert [FILM[element["start"] : element["end"]] for element in explained["elements"]] == ["a", "moving", ",", "funny", "film"]
-    without_moving = predict(tensor_site, "a , funny film")["positive"]
-    assert explained["elements"][1]["attribution"] == pytest.approx(whole - without_moving, abs=1e-5)
+    without_funny = predict(tensor_site, "a moving, film")["positive"]
+    assert explained["elements"][3]["attribution"] == pytest.approx(whole - without_funny, abs=INT8)
+    assert explained["elements"][3]["attribution"] > 5 * INT8
 
 
 def test_the_other_label_mirrors_it(tensor_site: TensorSite) -> None:
     positive = explain(tensor_site, "farebox/sentiment", FILM, label="positive").json()["explanation"][0]
     negative = explain(tensor_site, "farebox/sentiment", FILM, label="negative").json()["explanation"][0]
 
-    assert positive["score"] + negative["score"] == pytest.approx(1, abs=1e-5)
+    assert positive["score"] + negative["score"] == pytest.approx(1, abs=INT8)
     for one, other in zip(positive["elements"], negative["elements"], strict=True):
-        assert one["attribution"] == pytest.approx(-other["attribution"], abs=1e-5)
+        assert one["attribution"] == pytest.approx(-other["attribution"], abs=INT8)
 
 
 def test_it_is_charged_as_what_it_runs(tensor_site: TensorSite) -> None:
