@@ -5,7 +5,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from billing import books, invoicing, recharging, recovery, sending, webhooks
+from billing import books, invoicing, recharging, recovery, rerating, sending, webhooks
 from billing.errors import ProviderRefused, ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -60,3 +60,10 @@ def catch_up_payments() -> None:
         webhooks.catch_up()
     except (ProviderUnavailable, ProviderRefused) as error:
         log.warning("The provider's events could not be read (%s); it is tried again in some minutes.", error)
+
+
+@shared_task
+def rederive_invoices() -> None:
+    """Charge the calls of every closed invoice again, and log each that does not come to what it was charged as an error."""
+    for difference in rerating.rederive_invoices():
+        log.error("An invoice does not derive: %s", difference)

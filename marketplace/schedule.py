@@ -8,6 +8,7 @@ BEAT_SCHEDULE: Final[dict[str, Any]] = {
     # Asked for each minute, done once an hour: a site that was just started is not unchecked until the next.
     "check-books": {"task": "billing.tasks.check_books", "schedule": 60.0, "options": {"expires": 60}},
     "check-audit": {"task": "marketplace.tasks.check_audit", "schedule": 60.0, "options": {"expires": 60}},
+    "rederive-invoices": {"task": "billing.tasks.rederive_invoices", "schedule": 86_400.0, "options": {"expires": 3600}},
     "close-periods": {"task": "billing.tasks.close_periods", "schedule": 900.0, "options": {"expires": 600}},
     "run-predictions": {"task": "marketplace.tasks.run_predictions", "schedule": 5.0, "options": {"expires": 5}},
     "deliver-webhooks": {"task": "marketplace.tasks.deliver_webhooks", "schedule": 5.0, "options": {"expires": 5}},
