@@ -4,18 +4,18 @@ Knows neither processes nor files: a runner is anything that runs batches and ca
 """
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from inference.batching import MAX_BATCH_ROWS, BatchLimits, StepCosts
-from inference.counters import MAX_COUNTED_ROWS, Counters
+from inference.counters import MAX_COUNTED_ROWS, Counters, VersionFigures
 from inference.errors import DeadlineExceeded, InferenceError, ModelFailed, WorkerLost
-from inference.queueing import Answers, Call, Inferred, Priority, Row, RowQueue, TensorQueue, Tensors
+from inference.queueing import Answers, Call, Inferred, Priority, Row, RowQueue, TensorQueue, Tensors, VersionQueues
 from inference.room import Room
 from inference.stations import Batch, Station
 
@@ -23,13 +23,6 @@ from inference.stations import Batch, Station
 _MAX_LOST_WORKERS: Final = 2
 # Weight of the newest batch in the running mean of seconds per row; some ten batches are remembered.
 _MEAN_WEIGHT: Final = 0.1
-
-
-class _Queues(NamedTuple):
-    """One version's, by priority."""
-
-    rows: list[RowQueue]  # Of its pipeline; none without one.
-    tensors: list[TensorQueue]
 
 
 class Dispatcher:
@@ -44,12 +37,13 @@ class Dispatcher:
             run_timeout_s: Longest a batch may run before its worker is killed.
         """
         self.counters = Counters()
+        self.figures: defaultdict[str, VersionFigures] = defaultdict(VersionFigures)  # Version key -> what it did.
         self._limits = limits
         self._room = Room(max_rows=max_queue_rows)
         self._run_timeout_s = run_timeout_s
         self._loop = asyncio.get_running_loop()
         self._stations: list[Station] = []
-        self._versions: dict[str, _Queues] = {}
+        self._versions: dict[str, VersionQueues] = {}
         # By priority. Each queue at most once; those with waiting rows, and some that have none left.
         self._rounds: tuple[deque[RowQueue], ...] = tuple(deque() for _ in Priority)
         self._delay: asyncio.TimerHandle | None = None  # Until a queue that waits for more rows is due.
@@ -101,6 +95,8 @@ class Dispatcher:
         self._room.check(tenant, weight * len(rows), queue)
         call = Call(output, tenant, deadline, perf_counter(), self._loop.create_future(), queue, len(rows))
         call.rows = [Row(call, inputs, len(inputs), weight=weight) for inputs in rows]
+        queues.figures.calls += 1
+        queues.figures.used_at = call.queued_at
         for row in call.rows:
             queue.add(row)
         self._room.count(call, weight * len(rows))
@@ -167,7 +163,7 @@ class Dispatcher:
         tensors = [
             TensorQueue(key, number=number, joins=joins, outputs=outputs, limits=self._limits, priority=priority) for priority in Priority
         ]
-        self._versions[key] = _Queues(rows, tensors)
+        self._versions[key] = VersionQueues(rows, tensors, self.figures[key])
 
     def close_version(self, key: str, error: InferenceError) -> None:
         """Accept no more calls for a version, and answer those that wait with an error."""
@@ -176,9 +172,20 @@ class Dispatcher:
             return
         for station in self._stations:
             station.serves.pop(key, None)
-        of_version = {id(queue) for queue in (*queues.rows, *queues.tensors)}
+        of_version = set(map(id, queues.all()))
         for call in [call for call in self._calls if id(call.queue) in of_version]:
             self.fail(call, error)
+
+    def is_busy(self, key: str) -> bool:
+        """Whether a version has rows that wait or run, or calls that wait for it to be loaded."""
+        if self.figures[key].loading_calls or self.count_waiting(key):
+            return True
+        return any(station.running is not None and station.running.queue.key == key for station in self._stations)
+
+    def count_waiting(self, key: str) -> int:
+        """Return how many of a version's rows wait, by weight."""
+        queues = self._versions.get(key)
+        return sum(queue.waiting_rows for queue in queues.all()) if queues else 0
 
     def add_station(self, station: Station) -> None:
         """Send batches to a worker from now on."""
@@ -253,6 +260,7 @@ class Dispatcher:
         if batch is None:
             return
         self.counters.failed_rows += len(batch.rows)
+        self.figures[batch.queue.key].failed_rows += len(batch.rows)
         for row in reversed(batch.rows):
             if row.call.future.done():
                 continue
@@ -325,12 +333,12 @@ class Dispatcher:
         for row in rows:
             row.call.started = True
             self._room.count(row.call, -row.weight)
-        counters = self.counters
-        counters.batches += 1
-        counters.rows += size
-        counters.batches_by_rows[min(size, MAX_COUNTED_ROWS)] += 1
-        counters.tokens += tokens
-        counters.padded_tokens += padded_tokens
+        self.counters.batches_by_rows[min(size, MAX_COUNTED_ROWS)] += 1
+        for figures in (self.counters, self.figures[queue.key]):
+            figures.batches += 1
+            figures.rows += size
+            figures.tokens += tokens
+            figures.padded_tokens += padded_tokens
 
     def _pop_batch(self, station: Station, tag: int, output: Answers | None = None) -> Batch | None:
         """Return the batch that a reply is about.

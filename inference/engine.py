@@ -7,7 +7,7 @@ queued (`queueing`), cut into batches (`batching`), sent to a worker that is fre
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,13 +15,15 @@ import numpy.typing as npt
 
 from inference.artifacts import Bundle
 from inference.batching import BatchLimits
+from inference.counters import VersionFigures
 from inference.dispatch import Dispatcher
 from inference.errors import DeadlineExceeded, EngineStopping, InvalidInput, ModelLoadFailed
 from inference.fleet import Fleet
+from inference.housekeeping import Housekeeper
 from inference.pool import Worker, WorkerProcess, WorkerSettings
 from inference.queueing import Inferred, Priority, Tensors
 
-__all__ = ["Engine", "EngineStats", "Inferred", "Priority"]
+__all__ = ["Engine", "EngineStats", "Inferred", "Priority", "VersionStats"]
 
 # A version that could not be loaded is refused without another try for so long.
 _LOAD_RETRY_S: Final = 5.0
@@ -44,8 +46,20 @@ class EngineStats:
     restarts: int
     ready_workers: int
     pids: tuple[int, ...]
+    versions: tuple["VersionStats", ...]  # Of every version that was ever loaded, the newest call first.
     provider: str  # "cuda" if any loaded version runs there, else "cpu".
     sandbox: dict[str, Any]  # What the first worker could apply (`sandbox.SandboxReport`).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionStats:
+    """One version at one moment."""
+
+    key: str  # Of its bundle; begins with the artifact's SHA-256.
+    loaded: bool
+    provider: str  # "" while it is not loaded.
+    waiting_rows: int
+    figures: VersionFigures
 
 
 class Engine:
@@ -59,6 +73,8 @@ class Engine:
         max_queue_rows: int = 1_024,
         settings: WorkerSettings | None = None,
         start_worker: Callable[..., WorkerProcess] = Worker,
+        models_memory_bytes: int | None = None,
+        model_idle_s: float | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -68,6 +84,8 @@ class Engine:
             max_queue_rows: Most rows that wait for a worker, of all versions together; one tenant may take half.
             settings: Device, memory and timeouts of the workers.
             start_worker: Starts one, with the arguments of `Worker`: beside us, or on another machine (`ray_pool`).
+            models_memory_bytes: Most that all loaded versions together may take of each worker; None for no bound.
+            model_idle_s: A version that nobody called for so long is unloaded; None for never.
         """
         self._workers = workers
         self._limits = limits or BatchLimits()
@@ -76,6 +94,9 @@ class Engine:
         self._start_worker = start_worker
         self._dispatcher: Dispatcher | None = None
         self._fleet: Fleet | None = None
+        self._keeper: Housekeeper | None = None
+        self._models_memory_bytes = models_memory_bytes
+        self._model_idle_s = model_idle_s
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, tuple[ModelLoadFailed, float]] = {}
 
@@ -93,6 +114,8 @@ class Engine:
         fleet = Fleet(dispatcher, workers=self._workers, settings=self._settings, start_worker=self._start_worker)
         await fleet.start()
         self._dispatcher, self._fleet = dispatcher, fleet
+        self._keeper = Housekeeper(fleet, dispatcher, memory_bytes=self._models_memory_bytes, idle_s=self._model_idle_s)
+        self._keeper.start()
 
     async def stop(self, *, drain_s: float) -> None:
         """Refuse new calls, answer those that wait, and end the workers.
@@ -104,6 +127,8 @@ class Engine:
         self._dispatcher = self._fleet = None
         if dispatcher is None or fleet is None:
             return
+        if self._keeper is not None:
+            await self._keeper.stop()
         try:
             await asyncio.wait_for(dispatcher.wait_until_idle(), drain_s)
         except TimeoutError:
@@ -112,6 +137,11 @@ class Engine:
             load.cancel()
         await asyncio.gather(*self._loads.values(), return_exceptions=True)
         await fleet.stop(grace_s=_EXIT_GRACE_S)
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows wait for a worker, by weight."""
+        return self._dispatcher.waiting_rows if self._dispatcher else 0
 
     def is_ready(self) -> bool:
         """Whether a call would find a worker now."""
@@ -139,7 +169,7 @@ class Engine:
             del self._refused[key]
         load = self._loads.get(key)
         if load is None:
-            load = self._loads[key] = asyncio.create_task(self._load(fleet, bundle))
+            load = self._loads[key] = asyncio.create_task(self._load(bundle))
             load.add_done_callback(lambda _: self._loads.pop(key, None))
         # Shielded: many calls may wait for one load, and one of them may hang up.
         try:
@@ -148,6 +178,10 @@ class Engine:
             if load.cancelled():  # By `stop`: nobody cancelled the caller.
                 raise EngineStopping from None
             raise
+
+    def has_room(self, bundle: Bundle) -> bool:
+        """Whether a version could be loaded without another being evicted."""
+        return self._keeper is not None and self._keeper.has_room(bundle)
 
     async def unload(self, bundle: Bundle) -> None:
         """Free a version's memory on every worker; calls that wait for it fail with ModelLoadFailed."""
@@ -259,7 +293,7 @@ class Engine:
         if fleet is None or dispatcher is None:
             return EngineStats(
                 queue_rows=0, batches=0, rows=0, tokens=0, padded_tokens=0, failed_rows=0, retried_rows=0, batches_by_rows={},
-                restarts=0, ready_workers=0, pids=(), provider="cpu", sandbox={},
+                restarts=0, ready_workers=0, pids=(), versions=(), provider="cpu", sandbox={},
             )  # fmt: skip
         counters, stations, workers = dispatcher.counters, dispatcher.stations, fleet.workers
         providers = {provider for station in stations for provider in station.serves.values()}
@@ -275,22 +309,45 @@ class Engine:
             restarts=fleet.restarts,
             ready_workers=len(stations),
             pids=tuple(worker.pid for worker in workers),
+            versions=self._version_stats(fleet, dispatcher),
             provider="cuda" if "cuda" in providers else "cpu",
             sandbox=workers[0].report if workers else {},
         )
 
-    async def _load(self, fleet: Fleet, bundle: Bundle) -> None:
+    @staticmethod
+    def _version_stats(fleet: Fleet, dispatcher: Dispatcher) -> tuple[VersionStats, ...]:
+        providers = {key: provider for station in dispatcher.stations for key, provider in station.serves.items()}
+        newest_first = sorted(dispatcher.figures.items(), key=lambda item: -item[1].used_at)
+        return tuple(
+            VersionStats(
+                key=key,
+                loaded=key in fleet.served,
+                provider=providers.get(key, ""),
+                waiting_rows=dispatcher.count_waiting(key),
+                figures=replace(figures),
+            )
+            for key, figures in newest_first
+        )
+
+    async def _load(self, bundle: Bundle) -> None:
+        assert self._keeper is not None  # `load` has seen that the engine runs.
         try:
-            await fleet.load(bundle)
+            await self._keeper.load(bundle)
         except ModelLoadFailed as error:
             self._refused[bundle.key] = (error, asyncio.get_running_loop().time() + _LOAD_RETRY_S)
             raise
 
     async def _load_before(self, bundle: Bundle, deadline: float) -> None:
+        if self._dispatcher is None:
+            raise EngineStopping
+        figures = self._dispatcher.figures[bundle.key]
+        figures.loading_calls += 1  # What is waited for is not evicted before its call is queued.
         try:
             async with asyncio.timeout_at(deadline):
                 await self.load(bundle)
         except TimeoutError as error:
             raise DeadlineExceeded(started=False) from error
+        finally:
+            figures.loading_calls -= 1
         if self._fleet is None:
             raise EngineStopping

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final, cast
 
 from inference import wire
@@ -141,6 +142,11 @@ class Fleet:
         for worker in self.workers:
             worker.send(Kind.UNLOAD, wire.RUN_PREFIX.pack(version.number))
 
+    async def check_workers(self, *, timeout_s: float) -> None:
+        """Ask each worker that has nothing to do for an answer, and kill one that gives none; it is replaced."""
+        idle = [worker for worker, station in self._stations.items() if station.running is None and not station.loading]
+        await asyncio.gather(*(worker.ask(Kind.PING, timeout_s=timeout_s) for worker in idle), return_exceptions=True)
+
     async def _load_first(self, version: Version, model: bytes) -> Loaded | None:
         """Return what the first worker learned of the model; None if it died of loading."""
         async with self._changed:
@@ -159,6 +165,7 @@ class Fleet:
         described = json.dumps({"collation": collation, "signature": bundle.signature.as_json()}).encode()
         prefix = wire.LOAD_PREFIX.pack(version.number, len(described))
         station.loading += 1
+        before, started = worker.resident_bytes(), perf_counter()
         try:
             reply = await worker.ask(Kind.LOAD, prefix + described, model, timeout_s=self._settings.load_timeout_s)
         finally:
@@ -172,7 +179,18 @@ class Fleet:
             worker.kill()  # It answers what no worker of ours does.
             raise WorkerLost from error
         station.serves[bundle.key] = provider
+        self._note_load(bundle, worker, before=before, started=started)
         return loaded
+
+    def _note_load(self, bundle: Bundle, worker: WorkerProcess, *, before: int | None, started: float) -> None:
+        """Note what a load took. Memory that the process had freed and used again does not show: the file's size is the least."""
+        after = worker.resident_bytes()
+        added = after - before if after is not None and before is not None else 0
+        figures = self._dispatcher.figures[bundle.key]
+        figures.memory_bytes = max(figures.memory_bytes, added, bundle.size_bytes)
+        figures.used_at = perf_counter()
+        figures.load_s = figures.used_at - started
+        figures.loads += 1
 
     async def _keep(self, index: int) -> None:
         """Run one worker after another, for ever."""

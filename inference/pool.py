@@ -25,6 +25,7 @@ from inference.wire import Buffer, Frame, Kind
 Device = Literal["auto", "cpu", "cuda"]
 
 PACKAGE_ROOT: Final = Path(__file__).resolve().parent.parent
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 # One read empties the socket of all but the largest outputs.
 _READ_BYTES: Final = 256 * 2**10
 # The worker is not the gateway's friend once it has loaded a model: this bounds what it can make us hold.
@@ -55,6 +56,10 @@ class WorkerProcess(Runner, Protocol):
     @property
     def pid(self) -> int:
         """The process's id."""
+        ...
+
+    def resident_bytes(self) -> int | None:
+        """Return the process's resident memory; None where that cannot be told."""
         ...
 
     def send(self, kind: Kind, *body: Buffer) -> int:
@@ -111,6 +116,14 @@ class Worker:
     def pid(self) -> int:
         """The process's id."""
         return self._process.pid
+
+    def resident_bytes(self) -> int | None:
+        """Return the process's resident memory; None where /proc does not tell."""
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1])
+        except (OSError, IndexError, ValueError):
+            return None
+        return pages * _PAGE_BYTES
 
     def send(self, kind: Kind, *body: Buffer) -> int:
         """Send a message, or as much of it as fits now and the rest later; return its tag."""

@@ -4,15 +4,16 @@ import asyncio
 import enum
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from inference.arrays import Arrays
 from inference.batching import BatchLimits, StepCosts, next_batch
+from inference.counters import VersionFigures
 
 # What a worker answers: the rows' outputs as one array, or of calls with tensors each one's by name.
 Answers: TypeAlias = npt.NDArray[Any] | list[dict[str, npt.NDArray[Any]]]
@@ -297,3 +298,16 @@ class TensorQueue(RowQueue):
 def _rows_of(row: Row) -> int:
     tensors: Tensors = row.inputs
     return tensors.rows or 1
+
+
+class VersionQueues(NamedTuple):
+    """One version's queues, each kind by priority, and what it did."""
+
+    rows: list[RowQueue]  # Of its pipeline; none without one.
+    tensors: list[TensorQueue]
+    figures: VersionFigures
+
+    def all(self) -> Iterator[RowQueue]:
+        """Yield every queue."""
+        yield from self.rows
+        yield from self.tensors

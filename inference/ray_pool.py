@@ -102,6 +102,10 @@ class RayWorker:
         self._actor = relay.remote(index, settings, code_digest())
         self._actor.pid.remote().future().add_done_callback(self._note_pid)
 
+    def resident_bytes(self) -> int | None:
+        """Return None: the process is another machine's. A version then counts as large as its file."""
+        return None
+
     def send(self, kind: Kind, *body: Buffer) -> int:
         """Send a message; return its tag. Ray's own part of the way is this thread's, too."""
         self._next_tag = tag = (self._next_tag + 1) & 0xFFFFFFFF

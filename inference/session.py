@@ -65,6 +65,8 @@ class Session:
             self._session = ort.InferenceSession(bytes(model), _options(), providers=[_CUDA, _CPU] if cuda else [_CPU])
         except Exception as error:
             raise ModelLoadFailed(str(error)) from error
+        # ONNX Runtime's Python keeps the file, in case it should have to load it anew; that would double the memory.
+        self._session._model_bytes = None  # noqa: SLF001 (nothing public lets go of it)
         # Asked for CUDA it cannot have, ONNX Runtime logs and runs on the CPU: only this tells.
         self.provider: Provider = "cuda" if _CUDA in self._session.get_providers() else "cpu"
         # An input that no node uses is dropped at the load, and may not be fed.

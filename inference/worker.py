@@ -4,6 +4,7 @@ One blocking loop over one socket: no thread, no polling, no interpreter lock sh
 gateway. The socket's end is the worker's end.
 """
 
+import ctypes
 import json
 import socket
 import sys
@@ -25,6 +26,10 @@ MAX_REQUEST_BYTES: Final = 256 * 2**20
 MAX_REPLY_BYTES: Final = 48 * 2**20
 # An error's text goes to a log line, and ONNX Runtime's can hold whole tensors.
 _MAX_ERROR_CHARACTERS: Final = 2_000
+
+# After these, megabytes are free again; what glibc keeps of them would count as the model's.
+_HEAVY: Final = frozenset({Kind.LOAD, Kind.UNLOAD})
+_libc: Final = ctypes.CDLL(None)
 
 
 def main(arguments: list[str]) -> None:
@@ -64,6 +69,9 @@ class _Server:
                 reply = self._answers[frame.kind](frame.tag, frame.body)
             except InferenceError as error:
                 reply = wire.encode_frame(Kind.FAILED, frame.tag, str(error)[:_MAX_ERROR_CHARACTERS].encode())
+            if frame.kind in _HEAVY:
+                del frame  # It holds the model's file, and would until the next message comes.
+                _trim_memory()
             self._sock.sendall(reply)
 
     def _ping(self, tag: int, _body: memoryview) -> bytes:
@@ -121,6 +129,12 @@ class _Server:
             msg = "this worker has not loaded the version"
             raise ModelLoadFailed(msg)
         return session
+
+
+def _trim_memory() -> None:
+    """Give free memory back to the system, where the C library can (glibc)."""
+    if trim := getattr(_libc, "malloc_trim", None):
+        trim(0)
 
 
 if __name__ == "__main__":

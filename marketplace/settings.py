@@ -23,8 +23,7 @@ VAR_DIR: Final = Path(env_str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve
 
 # ---------------------------------------------------------------- Site
 
-# Where `manage.py serve` listens. HOST=0.0.0.0 takes calls from other machines: then set SITE_URL,
-# too, and put a proxy that speaks HTTPS in front.
+# Where `manage.py serve` listens. HOST=0.0.0.0 takes calls from other machines: set SITE_URL, too, and put an HTTPS proxy in front.
 HOST: Final = env_str("HOST", default="127.0.0.1")
 PORT: Final = env_int("PORT", default=8000, minimum=1, maximum=65535)
 # The address people reach the site under; links in mails, errors and snippets start with it.
@@ -211,9 +210,8 @@ LIVE_KEY_RATE_PER_MINUTE: Final = env_int("LIVE_KEY_RATE_PER_MINUTE", default=6_
 TEST_KEY_RATE_PER_MINUTE: Final = env_int("TEST_KEY_RATE_PER_MINUTE", default=60, minimum=1)
 # Calls of one organization in flight at once. More lets one tenant fill the queue.
 ORGANIZATION_CONCURRENCY: Final = env_int("ORGANIZATION_CONCURRENCY", default=256, minimum=1)
-# Largest request body in bytes, refused before it is read. A version may have its own.
+# Largest request body in bytes, refused before it is read; of versions that take tensors by name; a version may have its own.
 MAX_BODY_BYTES: Final = env_int("MAX_BODY_BYTES", default=1024 * 1024, minimum=1024)
-# The same of versions that take tensors by name: 4 MB of numbers take the gateway some 80 ms to read, in a thread of their own.
 MAX_TENSOR_BODY_BYTES: Final = env_int("MAX_TENSOR_BODY_BYTES", default=4 * 1024 * 1024, minimum=1024)
 # Longest a call's body may take to come, in milliseconds: a caller who dribbles holds a place.
 BODY_TIMEOUT_MS: Final = env_int("BODY_TIMEOUT_MS", default=10_000, minimum=100)
@@ -234,6 +232,9 @@ ENGINE: Final = env_choice("ENGINE", default="local", choices=("local", "ray"))
 RAY_ADDRESS: Final = env_str("RAY_ADDRESS", default="local")
 # Worker processes; 0 is one per core. Each holds its own copy of every loaded model.
 INFERENCE_WORKERS: Final = env_int("INFERENCE_WORKERS", default=0, minimum=0, maximum=256)
+# Megabytes of each worker for loaded models: the one called least recently makes room. Minutes without a call that unload one; 0 is never.
+MODELS_MEMORY_MB: Final = env_int("MODELS_MEMORY_MB", default=2048, minimum=64)
+MODEL_IDLE_MINUTES: Final = env_int("MODEL_IDLE_MINUTES", default=60, minimum=0)
 # Rows that may wait for a worker before calls are refused with 503.
 MAX_QUEUE_ROWS: Final = env_int("MAX_QUEUE_ROWS", default=1024, minimum=1)
 # Answers that each gateway keeps in memory for organizations that turned that on, in MB, all together; 0 keeps none.

@@ -154,7 +154,7 @@ class Gateway:
 
     async def run(self, admitted: Admitted, body: bytes) -> Reply:
         """Parse, hold, infer, settle. What was held and not charged goes back, whatever happens."""
-        wire, exchange, caller, version, terms, _ = admitted
+        wire, exchange, caller, version, terms, *_ = admitted
         call: Call
         if len(body) > _LARGE_BODY_BYTES or exchange.request.has_header(b"content-encoding"):  # Which may be large, inflated.
             call = await asyncio.to_thread(wire.parse, exchange.request, body, version, terms, limits=self._settings)
@@ -188,7 +188,8 @@ class Gateway:
             if connection.is_lost:
                 raise CallerLeft
         try:
-            return await admitted.wire.infer(self._engine, call, admitted.version, tenant=admitted.caller.tenant, deadline=deadline)
+            tenant, priority = admitted.caller.tenant, admitted.priority
+            return await admitted.wire.infer(self._engine, call, admitted.version, tenant=tenant, deadline=deadline, priority=priority)
         except asyncio.CancelledError:
             raise_if_left(connection)
             raise

@@ -19,18 +19,17 @@ from django.conf import settings
 
 from billing.ids import parse_public_id
 from billing.metering import Meter
-from inference.engine import Engine, Inferred, Priority
+from inference.engine import Engine, Priority
 from marketplace import predictions
 from marketplace.errors import AlreadyEnded, ControlDataStale, KeyUnknown, NotFound, OutputTooLarge
 from marketplace.gateway.exchange import Exchange
-from marketplace.gateway.native import Call, NativeWire
+from marketplace.gateway.native import NATIVE
 from marketplace.gateway.replies import Headers, Reply, answer, refusal, send_reply
 from marketplace.gateway.request import Message, Receive, Request, Scope, Send
 from marketplace.gateway.routing import Route
 from marketplace.gateway.settling import Admitted
 from marketplace.gateway.snapshot import Snapshot
 from marketplace.gateway.telemetry import Telemetry
-from marketplace.gateway.versions import ServedVersion
 from marketplace.inner_door import PATH, door_token
 from marketplace.problems import problem_fields, status_of
 
@@ -90,22 +89,6 @@ class ResultClaim:
             message = f"The answer has {size} bytes; {_MAX_OUTPUT_BYTES} are kept."
             raise OutputTooLarge(message)
         return KEEP, _Kept(self.prediction_id, finish)
-
-
-class _LaterWire(NativeWire):
-    """The native format, run behind every live call that waits for a worker."""
-
-    def infer(self, engine: Engine, call: Call, version: ServedVersion, *, tenant: str, deadline: float) -> Awaitable[Inferred]:
-        """Run the call, batched with other calls' that wait for as little."""
-        if call.prepared is not None:
-            return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline, priority=Priority.BATCH)
-        allow = version.allow_nonfinite
-        return engine.infer_tensors(
-            version.bundle, call.tensors, tenant=tenant, deadline=deadline, allow_nonfinite=allow, priority=Priority.BATCH
-        )
-
-
-_WIRE: Final = _LaterWire()
 
 
 class Background:
@@ -180,7 +163,7 @@ class Background:
         except TimeoutError:
             return False
         # Of the rows that wait in the engine, at most `_running` are ours: any more are live calls'.
-        while self._engine.stats().queue_rows > self._running:
+        while self._engine.waiting_rows > self._running:
             if time.monotonic() >= until:
                 self._room.release()
                 return False
@@ -209,7 +192,9 @@ class Background:
         exchange.caller, exchange.version = caller, version
         exchange.terms = terms = version.terms_at(datetime.fromisoformat(row["accepted_at"]), caller.currency)
         exchange.end_stage(b"auth")
-        reply = await self._run(Admitted(_WIRE, exchange, caller, version, terms, ResultClaim(prediction_id)), row["body"].encode())
+        # Behind every live call that waits for a worker.
+        admitted = Admitted(NATIVE, exchange, caller, version, terms, ResultClaim(prediction_id), Priority.BATCH)
+        reply = await self._run(admitted, row["body"].encode())
         self._telemetry.ended(exchange, reply)
         if reply.seq is not None:  # It lies in its row, and can be asked for: that is delivered.
             self._meter.mark_delivered(reply.seq)

@@ -13,7 +13,7 @@ import orjson
 
 from billing.pricing import Terms
 from inference import explain
-from inference.engine import Engine, Inferred
+from inference.engine import Engine, Inferred, Priority
 from inference.errors import InvalidInput, ModelFailed
 from inference.pipelines.pipeline import Prepared
 from inference.pipelines.text import word_spans
@@ -64,13 +64,21 @@ class ExplainWire:
             return _explain_texts(input_data, parameters, version, terms, limits=limits, body_bytes=len(body))
         return _explain_features(input_data, parameters, version, terms, limits=limits, body_bytes=len(body))
 
-    def infer(self, engine: Engine, call: ExplainCall, version: ServedVersion, *, tenant: str, deadline: float) -> Awaitable[Inferred]:
+    def infer(
+        self, engine: Engine, call: ExplainCall, version: ServedVersion, *, tenant: str, deadline: float, priority: Priority
+    ) -> Awaitable[Inferred]:
         """Run all rows, batched as any."""
         if call.prepared is not None:
-            return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline)
+            return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline, priority=priority)
         outputs = [call.asked["output"]]
         return engine.infer_tensors(
-            version.bundle, call.tensors, outputs=outputs, tenant=tenant, deadline=deadline, allow_nonfinite=version.allow_nonfinite
+            version.bundle,
+            call.tensors,
+            outputs=outputs,
+            tenant=tenant,
+            deadline=deadline,
+            allow_nonfinite=version.allow_nonfinite,
+            priority=priority,
         )
 
     def identify(self, call: ExplainCall) -> bytes:

@@ -76,7 +76,7 @@ class Accepter:
         Raises:
             What a live call is refused with, WebhookInvalid, StorageQuotaExceeded: nothing was kept.
         """
-        wire, exchange, caller, version, terms, claim = admitted
+        wire, exchange, caller, version, terms, claim, _ = admitted
         # Off the event loop: such calls are not in a hurry, and their bodies may be large.
         body, endpoint_text = await asyncio.to_thread(take_webhook, body)
         call = await asyncio.to_thread(wire.parse, exchange.request, body, version, terms, limits=self._settings)

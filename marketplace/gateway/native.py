@@ -9,7 +9,7 @@ import orjson
 
 from billing.money import Nanos, to_decimal_string
 from billing.pricing import Terms
-from inference.engine import Engine, Inferred
+from inference.engine import Engine, Inferred, Priority
 from inference.errors import InvalidInput
 from inference.nested import parse_tensor, render_tensor
 from inference.pipelines.pipeline import Prepared
@@ -44,12 +44,16 @@ class NativeWire:
         """Read and check a predict body; see `parse`."""
         return parse(body, version, terms, limits=limits)
 
-    def infer(self, engine: Engine, call: Call, version: ServedVersion, *, tenant: str, deadline: float) -> Awaitable[Inferred]:
+    def infer(
+        self, engine: Engine, call: Call, version: ServedVersion, *, tenant: str, deadline: float, priority: Priority
+    ) -> Awaitable[Inferred]:
         """Run the call, batched with other calls'."""
         if call.prepared is not None:
-            return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline)
+            return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline, priority=priority)
         allow = version.allow_nonfinite
-        return engine.infer_tensors(version.bundle, call.tensors, tenant=tenant, deadline=deadline, allow_nonfinite=allow)
+        return engine.infer_tensors(
+            version.bundle, call.tensors, tenant=tenant, deadline=deadline, allow_nonfinite=allow, priority=priority
+        )
 
     def identify(self, call: Call) -> bytes:
         """Return a hash of what is sent to the model."""

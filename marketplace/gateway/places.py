@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from inference.pool import Worker, WorkerProcess, WorkerSettings
+
+# Addresses that a worker may map besides its models': ONNX Runtime itself, and what runs need.
+_WORKER_OWN_BYTES: Final = 2 * 2**30
 
 
 def _nothing() -> None:
@@ -29,8 +33,9 @@ def find_place() -> Place:
     Raises:
         ImproperlyConfigured: it says Ray, and the extra is not installed.
     """
+    memory_bytes = settings.MODELS_MEMORY_MB * 2**20 + _WORKER_OWN_BYTES
     if settings.ENGINE == "local":
-        return Place(settings=WorkerSettings())
+        return Place(settings=WorkerSettings(memory_bytes=memory_bytes))
     try:
         from inference import ray_pool  # noqa: PLC0415 (2 s, and 100 MB that most sites do not install)
     except ImportError as error:
@@ -38,7 +43,9 @@ def find_place() -> Place:
         raise ImproperlyConfigured(message) from error
     return Place(
         start_worker=ray_pool.RayWorker,
-        settings=WorkerSettings(start_timeout_s=180),  # Ray starts an interpreter for the actor, then the actor its worker.
+        settings=WorkerSettings(
+            memory_bytes=memory_bytes, start_timeout_s=180
+        ),  # Ray starts an interpreter for the actor, then the actor its worker.
         join=lambda: ray_pool.connect(settings.RAY_ADDRESS),
         leave=ray_pool.disconnect,
     )

@@ -58,6 +58,8 @@ class GatewayService:
             max_queue_rows=settings.MAX_QUEUE_ROWS,
             settings=self._place.settings,
             start_worker=self._place.start_worker,
+            models_memory_bytes=settings.MODELS_MEMORY_MB * 2**20,
+            model_idle_s=settings.MODEL_IDLE_MINUTES * 60 or None,
         )
         self.snapshot = Snapshot(
             load_caller=lambda digest: self.reader.run(load_caller, digest),
@@ -160,7 +162,8 @@ class GatewayService:
             try:
                 model = await self.snapshot.models.get(path)
                 for version in model.versions if model else ():
-                    await self.engine.load(version.bundle)
+                    if self.engine.has_room(version.bundle):  # Else its first caller waits, and not those of a model before it.
+                        await self.engine.load(version.bundle)
             except (InferenceError, MarketplaceError) as error:  # Its callers are told; others can be served.
                 log.warning("Model %s could not be loaded: %s", path, error)
 

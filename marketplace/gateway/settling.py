@@ -9,7 +9,7 @@ from billing.metering import Meter, Receipt, Usage
 from billing.money import to_decimal_string
 from billing.pricing import Terms
 from billing.settling import Bill
-from inference.engine import Inferred
+from inference.engine import Inferred, Priority
 from marketplace.gateway.cache import HIT
 from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
@@ -36,6 +36,7 @@ class Admitted(NamedTuple):
     version: ServedVersion
     terms: Terms  # As frozen at admission.
     claim: ReplyKeeper | None  # On its Idempotency-Key, if it has one.
+    priority: Priority = Priority.LIVE
 
 
 class Answered(NamedTuple):
@@ -56,7 +57,7 @@ async def settle(admitted: Admitted, answered: Answered, *, meter: Meter, record
     Raises:
         StorageUnavailable, ProcessFenced: nothing was written, so nothing is charged.
     """
-    wire, exchange, caller, version, terms, claim = admitted
+    wire, exchange, caller, version, terms, claim, _ = admitted
     call, inferred, hold, input_hash = answered
     request, bill = exchange.request, Bill()
     usage = Usage(

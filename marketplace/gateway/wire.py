@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Protocol, TypeVar
 
 from billing.pricing import Terms
-from inference.engine import Engine, Inferred
+from inference.engine import Engine, Inferred, Priority
 from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.replies import Reply
 from marketplace.gateway.request import Request
@@ -45,7 +45,9 @@ class Wire(Protocol[C]):
             InvalidInput: the version does not take it (422).
         """
 
-    def infer(self, engine: Engine, call: C, version: ServedVersion, *, tenant: str, deadline: float) -> Awaitable[Inferred]:
+    def infer(
+        self, engine: Engine, call: C, version: ServedVersion, *, tenant: str, deadline: float, priority: Priority
+    ) -> Awaitable[Inferred]:
         """Run the call; raises what `Engine.infer` raises."""
 
     def identify(self, call: C) -> bytes:

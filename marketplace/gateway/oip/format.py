@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy.typing as npt
 
 from billing.pricing import Terms
-from inference.engine import Engine, Inferred
+from inference.engine import Engine, Inferred, Priority
 from inference.errors import InvalidInput
 from inference.pipelines.pipeline import Prepared
 from marketplace.gateway.cache import hash_rows, hash_tensors
@@ -61,13 +61,21 @@ class OipWire:
         units = count_units(terms, rows=len(prepared.rows), tokens=prepared.tokens, body_bytes=len(full))
         return OipCall(asked, outputs, prepared, len(prepared.rows), units)
 
-    def infer(self, engine: Engine, call: OipCall, version: ServedVersion, *, tenant: str, deadline: float) -> Awaitable[Inferred]:
+    def infer(
+        self, engine: Engine, call: OipCall, version: ServedVersion, *, tenant: str, deadline: float, priority: Priority
+    ) -> Awaitable[Inferred]:
         """Run the call, batched with other calls'."""
         if call.prepared is not None:
-            return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline)
+            return engine.infer(version.bundle, call.prepared.rows, tenant=tenant, deadline=deadline, priority=priority)
         names = [output.name for output in call.outputs]
         return engine.infer_tensors(
-            version.bundle, call.asked.inputs, outputs=names, tenant=tenant, deadline=deadline, allow_nonfinite=version.allow_nonfinite
+            version.bundle,
+            call.asked.inputs,
+            outputs=names,
+            tenant=tenant,
+            deadline=deadline,
+            allow_nonfinite=version.allow_nonfinite,
+            priority=priority,
         )
 
     def identify(self, call: OipCall) -> bytes:
