@@ -15,6 +15,9 @@ DEV_STAMP := $(VENV)/.dev-$(call checksum,dev)
 TRAIN_STAMP := $(VENV)/.train-$(call checksum,train)
 
 PYTEST_ARGS ?=
+# Half the tests on each of two cores; more processes than four would mostly wait for the disk.
+ALONE := tests/flows tests/browser
+SPREAD := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run setup test test-postgres check format bench soak lock migrate-check clean
@@ -30,12 +33,14 @@ setup: $(RUN_STAMP) ## Set up what is missing, without serving.
 	@$(PY) manage.py setup
 
 test: $(DEV_STAMP) $(if $(TRAIN),$(TRAIN_STAMP)) check ## Run make check and all tests; TRAIN=1 adds torch and the training tests, FAST=1 leaves out the slow ones.
-	$(PY) -m pytest $(if $(FAST),-m "not slow") $(PYTEST_ARGS)
+	@# Tests within a process share the cores, file by file; those that start sites and browsers want them alone.
+	$(if $(PYTEST_ARGS),,$(PY) -m pytest $(SPREAD) $(if $(FAST),-m "not slow") $(addprefix --ignore=,$(ALONE)))
+	$(PY) -m pytest $(if $(FAST),-m "not slow") $(or $(PYTEST_ARGS),$(ALONE))
 	@# Again on PostgreSQL, unless a part was asked for.
 	@$(if $(FAST)$(PYTEST_ARGS),,$(MAKE) --no-print-directory test-postgres)
 
 test-postgres: $(DEV_STAMP) ## Run the tests that touch the database on a PostgreSQL started for them; where it cannot start, say why.
-	$(PY) -m tests.postgresql $(PY) -m pytest tests/billing tests/marketplace tests/contract tests/promises $(PYTEST_ARGS)
+	$(PY) -m tests.postgresql $(PY) -m pytest $(SPREAD) $(addprefix --ignore=,$(ALONE)) tests/billing tests/marketplace tests/contract tests/promises $(PYTEST_ARGS)
 
 check: $(DEV_STAMP) ## Check format, lint, types, imports, migrations and deployment settings.
 	$(PY) -m ruff format --check .

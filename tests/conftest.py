@@ -78,8 +78,12 @@ def _loopback_only() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings() -> None:
-    """Have SQLite's test database in a file: in memory, threads that share it meet locks that no real one has."""
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Have SQLite's test database in a file: in memory, threads that share it meet locks that no real one has.
+
+    PostgreSQL's gets a name of its own for each of several test processes.
+    """
+    del django_db_modify_db_settings_parallel_suffix
     from django.db import connection
 
     if connection.vendor == "sqlite":
