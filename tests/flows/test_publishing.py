@@ -94,12 +94,12 @@ def test_a_text_model_is_served_in_int8_and_says_so(site: Site) -> None:
     caller = Caller(site.port, site.key)
     caller.post("/v1/models/demo/reviews/versions/1/live", {})
 
-    answer = caller.post("/v1/models/demo/reviews/predict", {"input_data": "a moving, funny film"})
+    answer = caller.post("/v1/models/demo/reviews/predict", {"input_data": ["a moving, funny film"]})
 
     assert version["report"]["figures"]["int8"]["kept"]
     assert answer.status == 200, answer.body
     assert answer.headers["farebox-model-digest"] == version["int8"]["digest"] != version["digest"]
-    assert answer.json()["prediction"][0]["label"] == "positive"
+    assert answer.json()["prediction"][0][0]["label"] == "positive"
 
 
 @pytest.mark.slow
