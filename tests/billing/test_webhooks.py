@@ -1,6 +1,5 @@
 """The inbox: what comes in, how often, in which order, and what it may change."""
 
-import os
 import random
 import time
 from typing import Any
@@ -34,7 +33,8 @@ from billing.providers.fake.errors import ApiError
 from tests.till import Till
 
 pytestmark = pytest.mark.django_db
-ORDERS = int(os.environ.get("ORDERS", "500"))
+# 500 orders, in parts: each has a life of its own at Stripe, and its own time limit.
+PARTS, ORDERS = 10, 50
 
 
 def test_a_forged_webhook_is_refused_and_not_kept(till: Till, account: Account) -> None:
@@ -179,7 +179,8 @@ def live_a_little(till: Till, account: Account) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_500_orders_of_the_same_webhooks_end_in_one_state(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_500_orders_of_the_same_webhooks_end_in_one_state(till: Till, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
     account = open_account(name="acme")
     live_a_little(till, account)
     for row in list(OutboxRow.objects.filter(state="waiting")):
@@ -189,11 +190,11 @@ def test_500_orders_of_the_same_webhooks_end_in_one_state(till: Till, monkeypatc
     answers = Recorded(provider())
     finals: list[dict[str, Any]] = []
 
-    for seed in range(ORDERS):
+    for seed in range(part * ORDERS, (part + 1) * ORDERS):
         choose = random.Random(seed)
         order = [*events, *choose.sample(events, k=len(events) // 2)]
         choose.shuffle(order)
-        if seed == 0:
+        if not finals:
             order = list(events)
         with transaction.atomic():
             monkeypatch.setattr("billing.webhooks.provider", lambda: answers)
@@ -201,7 +202,7 @@ def test_500_orders_of_the_same_webhooks_end_in_one_state(till: Till, monkeypatc
                 webhooks._keep(event)
                 webhooks.apply_event(event.id)
             finals.append(state_of(account))
-            assert seed % 100 or check_books() == []
+            assert seed % ORDERS or check_books() == []
             transaction.set_rollback(True)
         assert finals[-1] == finals[0], f"seed {seed}"
 
