@@ -12,7 +12,8 @@ import pytest
 from billing.ids import public_id, uuid7
 from inference.engine import Priority
 from marketplace.errors import AlreadyEnded
-from marketplace.gateway.background import _WIRE, Background
+from marketplace.gateway.background import Background
+from marketplace.gateway.native import NATIVE
 from marketplace.gateway.replies import Reply
 from marketplace.inner_door import PATH, door_token
 
@@ -24,6 +25,7 @@ class Door:
         self.queue_rows = 0  # Of live calls.
         self.running = self.most_running = self.ran = 0
         self.refusal: Exception | None = None
+        self.admitted: list[Any] = []
         caller = SimpleNamespace(currency="usd", check_live=lambda **_: None, check_scope=lambda _: None)
         version = SimpleNamespace(terms_at=lambda *_: None)
 
@@ -36,13 +38,19 @@ class Door:
         self.background = Background(
             snapshot=SimpleNamespace(is_fresh=lambda: True, callers=SimpleNamespace(get=find), resolve=resolve),  # type: ignore[arg-type]
             meter=SimpleNamespace(check_open=lambda: None, mark_delivered=lambda _: None),  # type: ignore[arg-type]
-            engine=SimpleNamespace(stats=lambda: SimpleNamespace(queue_rows=self.queue_rows)),  # type: ignore[arg-type]
+            engine=self,  # type: ignore[arg-type]
             telemetry=SimpleNamespace(refused=lambda _: None, ended=lambda *_: None),  # type: ignore[arg-type]
             run=self.run,
             at_once=at_once,
         )
 
-    async def run(self, *_: object) -> Reply:
+    @property
+    def waiting_rows(self) -> int:
+        """As the engine tells it."""
+        return self.queue_rows
+
+    async def run(self, admitted: Any, _body: bytes) -> Reply:
+        self.admitted.append(admitted)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         await asyncio.sleep(0.01)
@@ -120,6 +128,15 @@ def test_a_row_that_ended_meanwhile_is_ended_and_a_refusal_is_told_with_its_code
 
 
 def test_rows_are_queued_behind_every_live_call() -> None:
+    door = Door()
+
+    asyncio.run(door.ask(2))
+
+    assert [admitted.priority for admitted in door.admitted] == [Priority.BATCH, Priority.BATCH]
+
+
+@pytest.mark.parametrize("prepared", [SimpleNamespace(rows=[]), None])
+def test_a_call_s_priority_reaches_the_engine(prepared: Any) -> None:
     asked: list[Any] = []
 
     async def infer(*_: object, **options: Any) -> Any:
@@ -127,8 +144,7 @@ def test_rows_are_queued_behind_every_live_call() -> None:
 
     engine: Any = SimpleNamespace(infer=infer, infer_tensors=infer)
     version: Any = SimpleNamespace(bundle=None, allow_nonfinite=False)
-    for prepared in (SimpleNamespace(rows=[]), None):
-        call: Any = SimpleNamespace(prepared=prepared, tensors={})
-        asyncio.run(_WIRE.infer(engine, call, version, tenant="t", deadline=1.0))  # type: ignore[arg-type]  # It is awaitable.
+    call: Any = SimpleNamespace(prepared=prepared, tensors={})
+    asyncio.run(NATIVE.infer(engine, call, version, tenant="t", deadline=1.0, priority=Priority.BATCH))  # type: ignore[arg-type]  # It is awaitable.
 
-    assert asked == [Priority.BATCH, Priority.BATCH]
+    assert asked == [Priority.BATCH]
