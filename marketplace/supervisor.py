@@ -353,6 +353,27 @@ def become_supervisor(
         )
 
 
+class Output:
+    """Where lines go: a terminal, a pipe, a file. A full disk or a terminal that is gone must not end the site."""
+
+    def __init__(self, fd: int, *, as_json: bool) -> None:
+        self._fd, self._as_json = fd, as_json
+        self._lost = 0
+
+    def __call__(self, line: str) -> None:
+        """Write a line; what could not be written is counted, and told when something can be again."""
+        lines = [f"{self._lost} lines of output could not be written.", line] if self._lost else [line]
+        rendered = [
+            render_line(text, logger="farebox.supervisor") if self._as_json and not text.startswith("{") else text for text in lines
+        ]
+        try:
+            os.write(self._fd, "".join(f"{text}\n" for text in rendered).encode(errors="replace"))
+        except OSError:
+            self._lost += 1
+        else:
+            self._lost = 0
+
+
 def main(plan_fd: int, listener_fd: int, lock_fd: int) -> int:
     """Run the plan that `become_supervisor` left; return the exit status."""
     with open(plan_fd, "rb") as file:
@@ -362,10 +383,7 @@ def main(plan_fd: int, listener_fd: int, lock_fd: int) -> int:
     os.set_inheritable(listener_fd, False)
     os.set_inheritable(lock_fd, False)
 
-    def say(line: str) -> None:
-        if as_json and not line.startswith("{"):
-            line = render_line(line, logger="farebox.supervisor")
-        print(line, flush=True)  # noqa: T201 (this is what the terminal is for)
+    say = Output(sys.stdout.fileno(), as_json=as_json)
 
     def greet(seconds: float) -> None:
         for line in plan["ready_lines"]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from marketplace.supervisor import open_listener, probe_address
+from marketplace.supervisor import Output, open_listener, probe_address
 
 # A gateway that answers everything with 200, and says so when it starts and stops.
 GATEWAY = """
@@ -232,3 +232,17 @@ def test_programs_lines_of_json_are_passed_on_as_they_are(start: Callable[..., S
     assert '{"message": "mine"}' in site.seen
     assert site.wait_for("plain") == "plain"
     assert "[helper] plain" in site.seen
+
+
+def test_output_that_cannot_be_written_is_counted_and_ends_nothing(tmp_path: Path) -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    say = Output(fd, as_json=False)
+    say("one")
+    say("two")
+    with (tmp_path / "log").open("wb") as file:
+        os.dup2(file.fileno(), fd)  # The disk has room again.
+    say("three")
+    say("four")
+    os.close(fd)
+
+    assert (tmp_path / "log").read_text() == "2 lines of output could not be written.\nthree\nfour\n"
