@@ -15,7 +15,7 @@ STAGES = [(b"auth", 0.00004), (b"limit", 0.00002), (b"queue", 0.001), (b"infer",
 def figures(metrics: CallMetrics, **engine: Any) -> ProcessFigures:
     stats: dict[str, Any] = {
         "queue_rows": 0, "batches": 0, "rows": 0, "tokens": 0, "padded_tokens": 0, "failed_rows": 0, "retried_rows": 0,
-        "batches_by_rows": {}, "restarts": 0, "ready_workers": 2, "pids": (), "provider": "cpu", "sandbox": {},
+        "batches_by_rows": {}, "restarts": 0, "ready_workers": 2, "pids": (), "versions": (), "provider": "cpu", "sandbox": {},
     }  # fmt: skip
     return ProcessFigures(calls=metrics.read(), engine=EngineStats(**stats | engine), lease_held_nanos=17, log_dropped=3, is_ready=True)
 
