@@ -29,7 +29,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def run_manage(*arguments: str, var_dir: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     settings = {**os.environ, "VAR_DIR": str(var_dir), **environment}
     return subprocess.run(
-        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=settings, capture_output=True, text=True, timeout=240, check=False
     )
 
 
@@ -173,7 +173,7 @@ def test_a_backup_that_fails_midway_leaves_no_file(served: Site, tmp_path: Path)
     command = ["sh", "-c", 'ulimit -f 64; exec "$0" manage.py backup "$1"', sys.executable, str(file)]
     settings = {**os.environ, "VAR_DIR": str(served.var_dir), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    failed = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60, check=False)
+    failed = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=240, check=False)
 
     assert failed.returncode != 0
     assert "CommandError" in failed.stderr
