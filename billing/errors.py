@@ -144,6 +144,12 @@ class RechargeInvalid(BillingError):
     code = "recharge_invalid"
 
 
+class OnboardingNotStarted(BillingError):
+    """The provider of models has no account at the payment provider yet. Nothing was changed."""
+
+    code = "onboarding_not_started"
+
+
 class ProviderUnavailable(BillingError):
     """The payment provider did not answer, or with an error of its own: what was asked may have happened. It is found out later."""
 

@@ -6,44 +6,24 @@ idempotency key; where the key is spent or forgotten, it is looked up first.
 """
 
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 
-from billing import customers, outbox, recharging, repaying, topups
+from billing import connect_steps, customers, outbox, recharging, repaying, topups
 from billing.errors import CardRefused, ProviderRefused, ProviderUnavailable
 from billing.models import Customer, OutboxRow, PaymentRefund, TopUp
 from billing.providers import provider
 from billing.providers.base import CardState, CheckoutState, CustomerState, PaymentState, RefundState, TopUpOrder
+from billing.steps import S, Step
 
 log = logging.getLogger(__name__)
-S = TypeVar("S")
 
 # Rows of one sweep: at 0.3 s a call, what fits between two sweeps.
 _BATCH: Final = 50
-
-
-class Step(ABC, Generic[S]):
-    """What one kind of row asks, and what comes of it. `ask` and `look` run outside of transactions, the others inside."""
-
-    @abstractmethod
-    def ask(self, row: OutboxRow) -> S:
-        """Ask the provider."""
-
-    @abstractmethod
-    def look(self, row: OutboxRow) -> S | None:
-        """Return what was asked before and did happen, if so."""
-
-    @abstractmethod
-    def apply(self, row: OutboxRow, state: S) -> None:
-        """Do what an answer says."""
-
-    def refuse(self, row: OutboxRow, error: ProviderRefused) -> None:
-        """Undo what rested on an answer that will not come."""
 
 
 class CreateCustomer(Step[CustomerState]):
@@ -174,6 +154,7 @@ STEPS: Final[Mapping[str, Step[Any]]] = {
     "payment.cancel": CancelPayment(),
     "card.detach": DetachCard(),
     "refund.create": CreateRefund(),
+    "account.create": connect_steps.CreateConnected(),
 }
 
 

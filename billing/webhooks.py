@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from billing import customers, disputes, recharging, repaying, topups
+from billing import connect_events, connecting, customers, disputes, recharging, repaying, topups
 from billing.errors import ProviderRefused, ProviderUnavailable
 from billing.models import Account, Customer, StripeCatchUp, StripeEvent, StripeEventWork, TopUp
 from billing.providers import collects_money, provider
@@ -52,6 +52,7 @@ def _keep(event: ProviderEvent) -> bool:
                 event_id=event.id,
                 type=event.type[:80],
                 object_id=event.object_id[:120],
+                connected_id=event.account[:80],
                 livemode=event.livemode,
                 occurred_at=event.created_at,
                 body=event.body,
@@ -80,9 +81,8 @@ def apply_event(event_id: str) -> bool:
     if not due.update(due_at=now + _CLAIM, attempts=F("attempts") + 1):
         return False
     work = StripeEventWork.objects.select_related("event").get(event=event_id)
-    apply = _HANDLERS.get(work.event.type)
     try:
-        is_ours = apply is not None and apply(work.event.object_id)
+        is_ours = _apply(work.event)
     except (ProviderUnavailable, ProviderRefused, ValueError) as error:
         log.warning("%s could not be applied (%s); it is tried again.", work.event, error)
         wait = _WAITS_S[min(work.attempts, len(_WAITS_S)) - 1]
@@ -92,6 +92,14 @@ def apply_event(event_id: str) -> bool:
     work.outcome, work.applied_at = Outcome.APPLIED if is_ours else Outcome.IGNORED, timezone.now()
     work.save(update_fields=["outcome", "applied_at"])
     return True
+
+
+def _apply(event: StripeEvent) -> bool:
+    if event.connected_id:  # Of a connected account: its charges and customers are not ours.
+        apply_connected = connect_events.CONNECTED.get(event.type)
+        return apply_connected is not None and apply_connected(event.connected_id, event.object_id)
+    apply = _HANDLERS.get(event.type)
+    return apply is not None and apply(event.object_id)
 
 
 def catch_up() -> int:
@@ -109,6 +117,7 @@ def catch_up() -> int:
     StripeCatchUp.objects.update_or_create(name="events", defaults={"reached_at": now})
     for top_up in topups.unsettled_since(now - _PATIENCE):
         refresh_top_up(top_up)
+    connecting.refresh_quiet_payees(now=now)  # Their events are in none of our lists.
     return found
 
 

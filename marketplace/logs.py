@@ -103,3 +103,31 @@ def render_line(message: str, *, logger: str, level: str = "INFO", at: float | N
     moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
     said = {"time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": level, "logger": logger, "message": message}
     return hide_secrets(json.dumps(said | fields, default=str, ensure_ascii=False))
+
+
+def logging_options(*, form: str, level: str, calls: bool) -> dict[str, Any]:
+    """Return what Django's LOGGING is set to.
+
+    Args:
+        form: "text" or "json".
+        level: Of everything that has no level of its own here.
+        calls: Whether each model call is a line.
+    """
+    to_root: dict[str, Any] = {"handlers": [], "propagate": True}  # Instead of handlers of their own.
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"request_ids": {"()": "marketplace.logs.RequestIds"}},
+        "formatters": {
+            "text": {"()": "marketplace.logs.TextLines", "format": "{asctime} {levelname} {name}: {message}{tail}", "style": "{"},
+            "json": {"()": "marketplace.logs.JsonLines"},
+        },
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": form, "filters": ["request_ids"]}},
+        "root": {"handlers": ["console"], "level": level},
+        "loggers": {
+            "uvicorn": to_root | {"level": "WARNING"},
+            "uvicorn.error": to_root | {"level": "WARNING"},
+            "django.request": {"level": "ERROR"},  # Not each 404: whoever guesses addresses would fill the disk.
+            "farebox.calls": {"level": "INFO" if calls else "WARNING"},
+        },
+    }

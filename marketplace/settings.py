@@ -12,6 +12,7 @@ from csp.constants import NONCE, SELF
 from django.utils.translation import gettext_lazy as _
 
 from marketplace.env import check_payments, env_bool, env_choice, env_int, env_list, env_secret, env_str
+from marketplace.logs import logging_options
 from marketplace.operator_pages import OPERATOR_PAGES
 from marketplace.rest_documentation import REST_FRAMEWORK_OPTIONS, rest_documentation
 from marketplace.schedule import BEAT_SCHEDULE
@@ -163,6 +164,8 @@ STRIPE_WEBHOOK_SECRET: Final = (
     if STRIPE == "fake"
     else env_str("STRIPE_WEBHOOK_SECRET", default="")
 )
+# The secret of the second endpoint, which hears of connected accounts (`we_...` for "Connected accounts"); empty: the same.
+STRIPE_CONNECT_WEBHOOK_SECRET: Final = env_str("STRIPE_CONNECT_WEBHOOK_SECRET", default="")
 # Longest wait for one answer of Stripe's, in seconds; each call is tried three times. More holds a page's thread longer.
 STRIPE_TIMEOUT_S: Final = env_int("STRIPE_TIMEOUT_S", default=10, minimum=1, maximum=80)
 # Where the fake listens, on this machine only.
@@ -173,11 +176,16 @@ check_payments(payments=PAYMENTS, host=HOST, site_url=SITE_URL, webhook_secret=S
 PAYMENT_PAGES: Final[dict[str, list[str]]] = {
     "offline": [],
     "fake": [STRIPE_FAKE_URL],
-    "stripe": ["https://checkout.stripe.com", "https://billing.stripe.com"],
+    "stripe": ["https://checkout.stripe.com", "https://billing.stripe.com", "https://connect.stripe.com"],
 }
 # Smallest and largest top-up, in cents of the account's currency. Small ones are eaten by the card fee; large ones are what a stolen card can cost.
 TOP_UP_MIN_CENTS: Final = env_int("TOP_UP_MIN_CENTS", default=500, minimum=50)
 TOP_UP_MAX_CENTS: Final = env_int("TOP_UP_MAX_CENTS", default=100_000, minimum=TOP_UP_MIN_CENTS, maximum=99_999_999)
+
+# ---------------------------------------------------------------- Paying providers out
+
+# Where providers of models may live, as two letters each; the first is offered first. Which ones Stripe can pay depends on your own country.
+PAYOUT_COUNTRIES: Final = [country.upper() for country in env_list("PAYOUT_COUNTRIES", default=("US",))]
 
 # ---------------------------------------------------------------- Mail
 
@@ -376,21 +384,4 @@ OTEL_SAMPLE_PERCENT: Final = env_int("OTEL_SAMPLE_PERCENT", default=1, minimum=0
 LOG_FORMAT: Final = env_choice("LOG_FORMAT", default="text", choices=("text", "json"))
 # A line for each model call, beside the request log in the database. Costs 100 us of CPU a call, and disk.
 LOG_CALLS: Final = env_bool("LOG_CALLS", default=False)
-_TO_ROOT: Final[dict[str, Any]] = {"handlers": [], "propagate": True}  # Instead of handlers of their own.
-LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {"request_ids": {"()": "marketplace.logs.RequestIds"}},
-    "formatters": {
-        "text": {"()": "marketplace.logs.TextLines", "format": "{asctime} {levelname} {name}: {message}{tail}", "style": "{"},
-        "json": {"()": "marketplace.logs.JsonLines"},
-    },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_ids"]}},
-    "root": {"handlers": ["console"], "level": env_str("LOG_LEVEL", default="INFO")},
-    "loggers": {
-        "uvicorn": _TO_ROOT | {"level": "WARNING"},
-        "uvicorn.error": _TO_ROOT | {"level": "WARNING"},
-        "django.request": {"level": "ERROR"},  # Not each 404: whoever guesses addresses would fill the disk.
-        "farebox.calls": {"level": "INFO" if LOG_CALLS else "WARNING"},
-    },
-}
+LOGGING: dict[str, Any] = logging_options(form=LOG_FORMAT, level=env_str("LOG_LEVEL", default="INFO"), calls=LOG_CALLS)

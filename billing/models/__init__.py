@@ -7,6 +7,7 @@ from billing.models.invoices import Invoice, InvoiceLine
 from billing.models.ledger import CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.models.outbox import OutboxRow
 from billing.models.payments import AutoRecharge, Card, CreditReversal, Customer, Dispute, Notice, PaymentRefund, TopUp
+from billing.models.payouts import BankPayout, PayoutAccount
 from billing.models.prices import Price
 from billing.models.receipts import Receipt, ReceiptHead, ReceiptKey
 from billing.models.stripe import StripeCatchUp, StripeEvent, StripeEventWork
@@ -15,6 +16,7 @@ from billing.models.usage import UsageCounter, UsageEvent, UsageRefund, UsageRol
 __all__ = [
     "Account",
     "AutoRecharge",
+    "BankPayout",
     "BooksRun",
     "Budget",
     "Card",
@@ -33,6 +35,7 @@ __all__ = [
     "Notice",
     "OutboxRow",
     "PaymentRefund",
+    "PayoutAccount",
     "Price",
     "Receipt",
     "ReceiptHead",

@@ -10,6 +10,7 @@ class StripeEvent(models.Model):
     event_id = models.CharField(max_length=120, primary_key=True)
     type = models.CharField(max_length=80)
     object_id = models.CharField(max_length=120)
+    connected_id = models.CharField(max_length=80, blank=True, default="")  # The connected account that it happened in; empty: ours.
     livemode = models.BooleanField()
     occurred_at = models.DateTimeField()  # The provider's clock.
     received_at = models.DateTimeField(auto_now_add=True)

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from billing.providers.base_connect import ConnectProvider
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerState:
@@ -86,6 +88,7 @@ class ProviderEvent:
     created_at: datetime
     livemode: bool
     body: str  # As received, for the record.
+    account: str = ""  # The connected account that it happened in; empty: our own.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +103,7 @@ class TopUpOrder:
     created_at: datetime
 
 
-class Provider(Protocol):
+class Provider(ConnectProvider, Protocol):
     """Collects money. Each method is one call over the network; none may run inside a transaction.
 
     All raise ProviderUnavailable where it is not known whether anything happened, and

@@ -6,7 +6,7 @@ under the same idempotency key, telemetry off.
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -24,6 +24,7 @@ from billing.providers.base import (
     RefundState,
     TopUpOrder,
 )
+from billing.providers.connect import ConnectCalls
 
 # Metadata by which our rows are found again at Stripe.
 _ACCOUNT: Final = "farebox_account"
@@ -39,14 +40,23 @@ stripe.enable_telemetry = False
 logging.getLogger("stripe").setLevel(logging.WARNING)
 
 
-class StripeProvider:
+class StripeProvider(ConnectCalls):
     """Talks to Stripe, or to the fake where `base_url` names it."""
 
     def __init__(
-        self, *, api_key: str, webhook_secret: str, timeout_s: float, base_url: str = "", name: str = "stripe", retries: int = _RETRIES
+        self,
+        *,
+        api_key: str,
+        webhook_secret: str,
+        timeout_s: float,
+        connect_webhook_secret: str = "",
+        base_url: str = "",
+        name: str = "stripe",
+        retries: int = _RETRIES,
     ) -> None:
         self.name = name
-        self._webhook_secret = webhook_secret
+        # Stripe signs with a secret of each endpoint's own: that of our account's events, and that of connected accounts'.
+        self._webhook_secrets = [secret for secret in (webhook_secret, connect_webhook_secret) if secret]
         addresses: Any = {}
         if base_url:
             addresses = {"api": base_url, "connect": base_url, "files": base_url, "meter_events": base_url}
@@ -213,14 +223,20 @@ class StripeProvider:
             id=found.id, status=found.status, amount_cents=found.amount, payment=_identity(found.payment_intent) or "", reason=found.reason
         )
 
+    def _errors(self) -> AbstractContextManager[None]:
+        return _asking()
+
     # ------------------------------------------------------------ Events
 
     def read_webhook(self, body: bytes, signature: str) -> ProviderEvent:
-        """Return the event in a signed webhook; signatures older than 300 s are refused."""
-        try:
-            return _event(self._client.construct_event(body, signature, self._webhook_secret))
-        except (ValueError, KeyError, TypeError, AttributeError, stripe.SignatureVerificationError) as error:
-            raise WebhookForged from error
+        """Return the event in a webhook signed with either secret; signatures older than 300 s are refused."""
+        fault: Exception | None = None
+        for secret in self._webhook_secrets:
+            try:
+                return _event(self._client.construct_event(body, signature, secret))
+            except (ValueError, KeyError, TypeError, AttributeError, stripe.SignatureVerificationError) as error:
+                fault = error
+        raise WebhookForged from fault
 
     def events_since(self, moment: datetime) -> Iterator[ProviderEvent]:
         """Yield events, the newest first. Stripe keeps them for 30 days."""
@@ -335,5 +351,6 @@ def _event(event: stripe.Event) -> ProviderEvent:
         object_id=str(getattr(thing, "id", "") or ""),
         created_at=_moment(event.created),
         livemode=bool(event.livemode),
+        account=str(getattr(event, "account", None) or ""),
         body=str(event),
     )

@@ -68,22 +68,23 @@ class FakeStripe:
         return status, replied, json.dumps(answer).encode()
 
     async def _answer_api(self, method: str, path: str, form: str, headers: Mapping[str, str]) -> tuple[int, Obj, dict[str, str]]:
+        account = headers.get("stripe-account", "")
         try:
             _check_key(headers)
             key = headers.get("idempotency-key", "") if method == "POST" else ""
             if key:
-                return await self._answer_once(key, method, path, form)
-            return await self._answer_faulty(method, path, form)
+                return await self._answer_once(key, method, path, form, account)
+            return await self._answer_faulty(method, path, form, account)
         except ApiError as error:
             return error.status, {"error": shown(error.error)}, {}
 
-    async def _answer_once(self, key: str, method: str, path: str, form: str) -> tuple[int, Obj, dict[str, str]]:
+    async def _answer_once(self, key: str, method: str, path: str, form: str, account: str) -> tuple[int, Obj, dict[str, str]]:
         """Answer a key's first request, and repeat that answer to the others.
 
         Source: docs.stripe.com/api/idempotent_requests. What fails before the endpoint begins
         (a parameter, the rate) is not kept; every later answer is, a 500 too.
         """
-        fingerprint = hashlib.sha256(f"{method} {path}\n{form}".encode()).hexdigest()
+        fingerprint = hashlib.sha256(f"{method} {path} {account}\n{form}".encode()).hexdigest()
         if len(key) > 255:
             message = "Idempotency keys have at most 255 characters."
             raise ApiError(message, kind="idempotency_error")
@@ -100,13 +101,13 @@ class FakeStripe:
             raise ApiError(message, status=409, code="idempotency_key_in_use")
         self.world.running.add(key)
         try:
-            status, answer, more = await self._answer_faulty(method, path, form, key=key, fingerprint=fingerprint)
+            status, answer, more = await self._answer_faulty(method, path, form, account, key=key, fingerprint=fingerprint)
         finally:
             self.world.running.discard(key)
         return status, answer, more
 
     async def _answer_faulty(
-        self, method: str, path: str, form: str, *, key: str = "", fingerprint: str = ""
+        self, method: str, path: str, form: str, account: str, *, key: str = "", fingerprint: str = ""
     ) -> tuple[int, Obj, dict[str, str]]:
         fault = self.world.faults.take(f"{method} {path}")
         if fault and fault.kind == "rate_limit":
@@ -116,6 +117,9 @@ class FakeStripe:
             await asyncio.sleep(fault.seconds)
         route, ids = _find_route(method, path)
         params = check_form(parse_form(form), load_type(route.type))
+        if account:
+            self.world.store.get("account", account)
+            params["_account"] = account  # In whose name it is asked.
         status, answer = self._run(fault, route, params, ids)
         if key:
             self.world.store.keep_answer(key, fingerprint, status, answer)

@@ -10,7 +10,7 @@ from html import escape
 from typing import Final
 from urllib.parse import parse_qs
 
-from billing.providers.fake import checkout, payments, refunds
+from billing.providers.fake import checkout, connect_pages, payments, refunds
 from billing.providers.fake.errors import ApiError
 from billing.providers.fake.store import Obj
 from billing.providers.fake.world import Fault, World
@@ -55,6 +55,7 @@ def answer(world: World, method: str, path: str, body: str) -> Answer:
         "": lambda: _dashboard(world, sent),
         "pay": lambda: _checkout(world, rest, sent),
         "portal": lambda: _portal(world, rest, sent),
+        "onboard": lambda: _onboard(world, rest, sent),
         "_fake": lambda: _set_faults(world, body),
     }
     try:
@@ -148,6 +149,14 @@ def _portal(world: World, token: str, sent: Mapping[str, str]) -> Answer:
     return _page("Customer portal", f"<p>{escape(customer['name'] or customer['id'])}</p>{table}{add}{back}")
 
 
+# ---------------------------------------------------------------- Onboarding of connected accounts
+
+
+def _onboard(world: World, token: str, sent: Mapping[str, str]) -> Answer:
+    to, content = connect_pages.onboard(world, token, sent)
+    return _redirect(to) if to else _page("Onboarding", content)
+
+
 # ---------------------------------------------------------------- Dashboard: playing the bank
 
 
@@ -163,9 +172,11 @@ def _dashboard(world: World, sent: Mapping[str, str]) -> Answer:
         for event in world.store.all("event")[:20]
     )
     none = "<p class='muted'>None yet.</p>"
+    connected = "".join(f"<h2>{title}</h2>{_table(rows) or none}" for title, rows in connect_pages.dashboard_parts(world).items())
     content = (
         f"<p>What the bank and Stripe's staff would do, done by you. Webhooks waiting: {waiting}.</p>"
-        f"<h2>Payments</h2>{_table(charges) or none}<h2>Disputes</h2>{_table(disputes) or none}<h2>Latest events</h2>{_table(events) or none}"
+        f"<h2>Payments</h2>{_table(charges) or none}<h2>Disputes</h2>{_table(disputes) or none}"
+        f"{connected}<h2>Latest events</h2>{_table(events) or none}"
     )
     return _page("Dashboard", content, wide=True)
 
@@ -197,6 +208,7 @@ def _dispute_row(dispute: Obj) -> str:
 
 
 def _play(world: World, sent: Mapping[str, str]) -> None:
+    connect_pages.play(world, sent)
     if charge := sent.get("dispute"):
         refunds.open_dispute(world, world.store.get("charge", charge))
     if charge := sent.get("refund"):

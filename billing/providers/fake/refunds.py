@@ -143,5 +143,9 @@ def get_event(world: World, _params: Obj, identity: str) -> Obj:
 def list_events(world: World, params: Obj) -> Obj:
     """GET /v1/events."""
     kinds = params.get("types") or ([params["type"]] if "type" in params else None)
-    found = world.store.all("event", lambda one: payments.is_since(one, params) and (kinds is None or one["type"] in kinds))
+    # Of one's own account alone: a connected account's are asked for in its name.
+    mine = params.get("_account")
+    found = world.store.all(
+        "event", lambda one: payments.is_since(one, params) and (kinds is None or one["type"] in kinds) and one.get("account") == mine
+    )
     return world.store.page(found, params, "/v1/events")

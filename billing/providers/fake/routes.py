@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from billing.providers.fake import checkout, payments, refunds
+from billing.providers.fake import checkout, connect, payments, refunds
 from billing.providers.fake.store import Obj
 
 
@@ -58,4 +58,16 @@ ROUTES: Final = (
     _route("GET", "/v1/disputes/{id}", "_dispute_retrieve_params.DisputeRetrieveParams", refunds.get_dispute),
     _route("GET", "/v1/events", "_event_list_params.EventListParams", refunds.list_events),
     _route("GET", "/v1/events/{id}", "_event_retrieve_params.EventRetrieveParams", refunds.get_event),
+    _route("POST", "/v1/accounts", "_account_create_params.AccountCreateParams", connect.create_account),
+    _route("GET", "/v1/accounts", "_account_list_params.AccountListParams", connect.list_accounts),
+    _route("GET", "/v1/accounts/{id}", "_account_retrieve_params.AccountRetrieveParams", connect.get_account),
+    _route("POST", "/v1/account_links", "_account_link_create_params.AccountLinkCreateParams", connect.create_account_link),
+    _route("POST", "/v1/transfers", "_transfer_create_params.TransferCreateParams", connect.create_transfer),
+    _route("GET", "/v1/transfers", "_transfer_list_params.TransferListParams", connect.list_transfers),
+    _route("GET", "/v1/transfers/{id}", "_transfer_retrieve_params.TransferRetrieveParams", connect.get_transfer),
+    _route(
+        "POST", "/v1/transfers/{id}/reversals", "_transfer_reversal_create_params.TransferReversalCreateParams", connect.create_reversal
+    ),
+    _route("GET", "/v1/transfers/{id}/reversals", "_transfer_reversal_list_params.TransferReversalListParams", connect.list_reversals),
+    _route("GET", "/v1/payouts/{id}", "_payout_retrieve_params.PayoutRetrieveParams", connect.get_payout),
 )

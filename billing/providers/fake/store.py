@@ -15,6 +15,8 @@ from billing.providers.fake.errors import ApiError, missing
 Obj = dict[str, Any]
 
 _LETTERS: Final = string.ascii_letters + string.digits
+# Objects that do not say whether they are live.
+_NO_MODE: Final = ("refund", "account", "account_link", "transfer_reversal")
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS object (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE, kind TEXT, body TEXT);
 CREATE INDEX IF NOT EXISTS object_by_kind ON object (kind, seq);
@@ -41,7 +43,7 @@ class Store:
         """Keep a new object under a new id; return it."""
         identity = f"{prefix}_{''.join(secrets.choice(_LETTERS) for _ in range(24))}"
         made = {"id": identity, "object": kind, "created": int(time.time()), "livemode": False, **fields}
-        if kind == "refund":  # The one object without it.
+        if kind in _NO_MODE:
             del made["livemode"]
         self._database.execute("INSERT INTO object (id, kind, body) VALUES (?, ?, ?)", (identity, kind, json.dumps(made)))
         return made

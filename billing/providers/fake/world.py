@@ -69,14 +69,15 @@ class World:
         self.running: set[str] = set()  # Idempotency keys whose first request has not ended.
         self.requests: deque[str] = deque(maxlen=2000)  # "POST /v1/refunds", oldest first.
 
-    def emit(self, kind: str, thing: Obj) -> Obj:
-        """Record that something happened, with the object as it is now, and have it delivered."""
+    def emit(self, kind: str, thing: Obj, *, account: str = "") -> Obj:
+        """Record that something happened, in a connected account where one is named, with the object as it is now; have it delivered."""
         fields: dict[str, Any] = {
             "api_version": API_VERSION,
             "data": {"object": shown(thing)},
             "pending_webhooks": 1,
             "request": {"id": None, "idempotency_key": None},
             "type": kind,
+            **({"account": account} if account else {}),
         }
         event = self.store.add("event", "evt", fields)
         if not self.faults.silent:
