@@ -60,8 +60,8 @@ format: $(DEV_STAMP) ## Format the code and mend what can be mended by itself.
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: $(DEV_STAMP) ## Measure the metered gateway against bare ONNX Runtime: BENCH_ARGS='--rounds 4 --seconds 6'
-	$(PY) -m tests.bench.run $(BENCH_ARGS)
+bench: $(DEV_STAMP) ## Measure the metered gateway against bare ONNX Runtime: BENCH_ARGS='--rounds 4 --seconds 6'. PROVIDER=cuda: a GPU against the CPU.
+	$(PY) -m tests.bench.$(if $(filter cuda,$(PROVIDER)),cuda,run) $(BENCH_ARGS)
 
 soak: $(DEV_STAMP) ## Every kind of caller at once for MINUTES=10: who got no answer, and what grew?
 	$(PY) -m tests.bench.soak --minutes $(or $(MINUTES),10) $(SOAK_ARGS)

@@ -35,5 +35,7 @@ class VersionFigures:
     evictions: int = 0  # For the room of others, or for not being called.
     load_s: float = 0.0  # The newest load on one worker, warm-up included.
     memory_bytes: int = 0  # What it added to a worker's resident memory, or its file's size where that is more.
+    nodes: int = 0  # Of its graph, as the newest load placed them.
+    cpu_nodes: int = 0  # Those of them on the CPU: with a GPU, the ones that it does not have a kernel for or that compute shapes.
     used_at: float = 0.0  # Seconds of `perf_counter`: the newest call, or the load.
     loading_calls: int = 0  # That wait for it to be loaded.

@@ -48,6 +48,8 @@ class EngineStats:
     pids: tuple[int, ...]
     versions: tuple["VersionStats", ...]  # Of every version that was ever loaded, the newest call first.
     provider: str  # "cuda" if any loaded version runs there, else "cpu".
+    asks_cuda: bool  # Whether workers ask for a GPU.
+    cpu_workers: int  # Workers that asked for a GPU and have none.
     sandbox: dict[str, Any]  # What the first worker could apply (`sandbox.SandboxReport`).
 
 
@@ -293,7 +295,8 @@ class Engine:
         if fleet is None or dispatcher is None:
             return EngineStats(
                 queue_rows=0, batches=0, rows=0, tokens=0, padded_tokens=0, failed_rows=0, retried_rows=0, batches_by_rows={},
-                restarts=0, ready_workers=0, pids=(), versions=(), provider="cpu", sandbox={},
+                restarts=0, ready_workers=0, pids=(), versions=(), provider="cpu",
+                asks_cuda=False, cpu_workers=0, sandbox={},
             )  # fmt: skip
         counters, stations, workers = dispatcher.counters, dispatcher.stations, fleet.workers
         providers = {provider for station in stations for provider in station.serves.values()}
@@ -311,6 +314,8 @@ class Engine:
             pids=tuple(worker.pid for worker in workers),
             versions=self._version_stats(fleet, dispatcher),
             provider="cuda" if "cuda" in providers else "cpu",
+            asks_cuda=any(worker.report.get("asks_cuda") for worker in workers),
+            cpu_workers=sum(worker.report.get("cuda_fault") is not None for worker in workers),
             sandbox=workers[0].report if workers else {},
         )
 

@@ -36,6 +36,16 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a worker's session has a model's nodes."""
+
+    provider: str
+    nodes: int
+    cpu_nodes: int
+    cpu_operators: list[str]  # The most frequent ones on the CPU.
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """What a worker learned of a model when it loaded it."""
 
@@ -174,12 +184,13 @@ class Fleet:
         try:
             costs = {int(rows): float(cost) for rows, cost in reply["step_costs"].items()}
             loaded = Loaded(costs, joins=bool(reply["joins"]))
-            provider = str(reply["provider"])
+            placement = Placed(str(reply["provider"]), int(reply["nodes"]), int(reply["cpu_nodes"]), list(map(str, reply["cpu_operators"])))
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             worker.kill()  # It answers what no worker of ours does.
             raise WorkerLost from error
-        station.serves[bundle.key] = provider
+        station.serves[bundle.key] = placement.provider
         self._note_load(bundle, worker, before=before, started=started)
+        self._note_placement(bundle, worker, placement)
         return loaded
 
     def _note_load(self, bundle: Bundle, worker: WorkerProcess, *, before: int | None, started: float) -> None:
@@ -191,6 +202,20 @@ class Fleet:
         figures.used_at = perf_counter()
         figures.load_s = figures.used_at - started
         figures.loads += 1
+
+    def _note_placement(self, bundle: Bundle, worker: WorkerProcess, placement: Placed) -> None:
+        """Note which of a model's nodes are on the CPU, and log it where a GPU was asked for."""
+        figures = self._dispatcher.figures[bundle.key]
+        figures.nodes, figures.cpu_nodes = placement.nodes, placement.cpu_nodes
+        if worker.report.get("asks_cuda") and placement.cpu_nodes:
+            logger.info(
+                "%s on %s: %d of its %d nodes run on the CPU (%s)",
+                bundle.digest[:12],
+                placement.provider,
+                placement.cpu_nodes,
+                placement.nodes,
+                ", ".join(placement.cpu_operators),
+            )
 
     async def _keep(self, index: int) -> None:
         """Run one worker after another, for ever."""
@@ -224,6 +249,8 @@ class Fleet:
     async def _prepare(self, worker: WorkerProcess, station: Station) -> None:
         """Wait until the worker answers, load what the others have, and let it take batches."""
         worker.report = await worker.ask(Kind.PING, timeout_s=self._settings.start_timeout_s)
+        if fault := worker.report.get("cuda_fault"):
+            logger.warning("worker %d asked for CUDA and runs on the CPU: %s", worker.index, str(fault))
         refused: set[str] = set()
         # Versions may be opened while this worker loads others, hence the loop.
         while missing := [v for k, v in self.served.items() if k not in station.serves and k not in refused]:

@@ -16,7 +16,8 @@ _RESTRICT_SELF: Final = 446
 _CREATE_RULESET_VERSION: Final = 1
 _RULE_PATH_BENEATH: Final = 1
 
-_READ: Final = 1 << 0 | 1 << 2 | 1 << 3  # Execute (mapping libraries), read files, list directories.
+_LIST: Final = 1 << 3  # Of folders alone: the kernel refuses it on a file.
+_READ: Final = 1 << 0 | 1 << 2 | _LIST  # Execute (mapping libraries), read files, list directories.
 _WRITE_FILE: Final = 1 << 1
 _IOCTL_DEV: Final = 1 << 15  # A GPU is driven through its device files.
 
@@ -43,8 +44,8 @@ def deny_all(*, abi: int, readable: Sequence[Path] = (), devices: Sequence[Path]
 
     Args:
         abi: What `find_abi` returned.
-        readable: Folders that stay readable (the CUDA libraries, which load lazily).
-        devices: Folders whose device files stay usable.
+        readable: Files and folders that stay readable (the CUDA libraries, which load lazily).
+        devices: Device files, or folders of them, that stay usable.
 
     Raises:
         OSError: the kernel refused; nothing was taken.
@@ -55,10 +56,10 @@ def deny_all(*, abi: int, readable: Sequence[Path] = (), devices: Sequence[Path]
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _checked(_syscall(_CREATE_RULESET, ctypes.byref(attr), size, 0))
     try:
-        for folder in readable:
-            _allow(ruleset, folder, _READ & handled)
-        for folder in devices:
-            _allow(ruleset, folder, (_READ | _WRITE_FILE | _IOCTL_DEV) & handled)
+        for path in readable:
+            _allow(ruleset, path, _READ & handled)
+        for path in devices:
+            _allow(ruleset, path, (_READ | _WRITE_FILE | _IOCTL_DEV) & handled)
         _checked(_syscall(_RESTRICT_SELF, ruleset, 0))
     finally:
         os.close(ruleset)
@@ -69,10 +70,10 @@ def _file_rights(abi: int) -> int:
     return (1 << 13) - 1 | (abi >= 2) << 13 | (abi >= 3) << 14 | (abi >= 5) << 15
 
 
-def _allow(ruleset: int, folder: Path, allowed: int) -> None:
-    descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+def _allow(ruleset: int, path: Path, allowed: int) -> None:
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        attr = _PathBeneathAttr(allowed, descriptor)
+        attr = _PathBeneathAttr(allowed if path.is_dir() else allowed & ~_LIST, descriptor)
         _checked(_syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.byref(attr), 0))
     finally:
         os.close(descriptor)

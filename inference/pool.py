@@ -11,20 +11,21 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from inference import wire
 from inference.arrays import Arrays, WireError, encode_arrays
+from inference.devices import VISIBLE, count_gpus, expects_cuda
 from inference.errors import ModelLoadFailed, WorkerLost
 from inference.queueing import Runner
 from inference.wire import Buffer, Frame, Kind
 
-Device = Literal["auto", "cpu", "cuda"]
-
 PACKAGE_ROOT: Final = Path(__file__).resolve().parent.parent
+# Where a driver's libraries may lie, and which GPUs are ours.
+_CUDA_VARIABLES: Final = ("LD_LIBRARY_PATH", VISIBLE)
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 # One read empties the socket of all but the largest outputs.
 _READ_BYTES: Final = 256 * 2**10
@@ -36,9 +37,10 @@ MAX_REPLY_BYTES: Final = 64 * 2**20
 class WorkerSettings:
     """What every worker of an engine is started with."""
 
-    device: Device = "auto"
+    device: str = "auto"  # As `devices.expects_cuda` takes it.
     # Address space, not memory in use: ONNX Runtime with a 20 MB model maps 0.4 GB.
     memory_bytes: int = 4 * 2**30
+    gpu_model_memory_bytes: int = 4 * 2**30  # Of a GPU's memory, for each loaded model (ONNX Runtime's `gpu_mem_limit`).
     # A worker imports ONNX Runtime in 0.5 s on an idle core; a loaded machine takes its time.
     start_timeout_s: float = 60.0
     load_timeout_s: float = 60.0
@@ -259,6 +261,8 @@ def spawn(fd: int, *, index: int, settings: WorkerSettings) -> "subprocess.Popen
     told = {
         "index": index,
         "device": settings.device,
+        "gpu": index % max(1, count_gpus()),  # Workers take turns on the GPUs that there are.
+        "gpu_model_memory_bytes": settings.gpu_model_memory_bytes,
         "memory_bytes": settings.memory_bytes,
         "parent_pid": os.getpid(),
     }
@@ -269,6 +273,8 @@ def spawn(fd: int, *, index: int, settings: WorkerSettings) -> "subprocess.Popen
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     }
+    if expects_cuda(settings.device):
+        environment |= {name: os.environ[name] for name in _CUDA_VARIABLES if name in os.environ}
     return subprocess.Popen(  # noqa: S603 (our own interpreter and module)
         [sys.executable, "-m", "inference.worker", str(fd), json.dumps(told)],
         env=environment,

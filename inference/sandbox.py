@@ -9,14 +9,14 @@ import ctypes
 import os
 import resource
 import signal
-import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from inference import landlock
+from inference.devices import VISIBLE
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -27,11 +27,16 @@ _CLONE_NEWIPC: Final = 0x08000000
 _FIRST_UID: Final = 61_184
 # The socket, the three standard streams, and some room for ONNX Runtime.
 _MAX_DESCRIPTORS: Final = 32
+# CUDA opens each of its device files many times.
+_MAX_DESCRIPTORS_CUDA: Final = 1_024
+# What a driver and its libraries read beside their own folders, of which `_cuda_folders` tells.
+_CUDA_READS: Final = ("/proc", "/sys", "/etc/ld.so.cache", "/etc/nvidia", "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local")
+_CUDA_OPENS: Final = ("/dev/null", "/dev/zero", "/dev/urandom")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxReport:
-    """What was applied. False and None say that the kernel or our own rights did not allow it."""
+    """What was applied. False and None say that the kernel or our own rights, or a GPU's needs, did not allow it."""
 
     landlock_abi: int | None
     own_uid: int | None
@@ -56,25 +61,24 @@ def enter(*, keep_fd: int, index: int, memory_bytes: int, cuda: bool) -> Sandbox
         keep_fd: The socket to the gateway; every other descriptor is closed.
         index: The worker's number, which chooses its uid.
         memory_bytes: Most address space. Not applied with CUDA, which reserves terabytes of it.
-        cuda: Whether the GPU's libraries and devices must stay reachable.
+        cuda: Whether the GPU's libraries, already loaded, and its devices must stay reachable.
     """
     parent_pid = os.getppid()
     threads = len(list(Path("/proc/self/task").iterdir()))
-    # A GPU's driver wants its device files and /proc, under a uid that may open them.
-    as_root = os.geteuid() == 0 and not cuda
+    as_root = os.geteuid() == 0
+    readable, opened = (_cuda_folders(), _cuda_devices()) if cuda else ([], [])
     _keep_only(keep_fd)
-    os.environ.clear()
+    _clear_environment(keep=(VISIBLE,) if cuda else ())
     own_network = as_root and _unshare(_CLONE_NEWNET | _CLONE_NEWIPC)
-    empty_root = _enter_empty_folder(as_root=as_root)
-    own_uid = _take_uid(_FIRST_UID + index) if as_root else None
+    empty_root = _enter_empty_folder(as_root=as_root and not cuda)  # A driver wants its device files and /proc.
+    own_uid = _take_uid(_FIRST_UID + index, reaching=[*readable, *opened]) if as_root else None
     limits = _limit_resources(memory_bytes=memory_bytes, cuda=cuda)
     _die_with_parent(parent_pid)  # The change of uid cleared it.
     _prctl(_PR_SET_DUMPABLE, 0)  # Nobody of our uid may trace us or read our memory.
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     abi = landlock.find_abi()
     if abi is not None:
-        devices = (Path("/dev"),) if cuda else ()
-        landlock.deny_all(abi=abi, readable=_cuda_folders() if cuda else (), devices=devices)
+        landlock.deny_all(abi=abi, readable=readable, devices=opened)
     return SandboxReport(
         landlock_abi=abi,
         own_uid=own_uid,
@@ -118,10 +122,22 @@ def _enter_empty_folder(*, as_root: bool) -> bool:
     return True
 
 
-def _take_uid(uid: int) -> int | None:
-    """Become a user that owns nothing, or return None where this namespace has no such user."""
+def _clear_environment(*, keep: Sequence[str]) -> None:
+    kept = {name: os.environ[name] for name in keep if name in os.environ}
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+def _take_uid(uid: int, *, reaching: Sequence[Path]) -> int | None:
+    """Become a user that owns nothing.
+
+    Returns None where this namespace has no such user, or it would not reach what must stay in reach:
+    the device files of a machine that keeps its GPU for a group, libraries in somebody's home.
+    """
     try:
         os.setgroups([])
+        if not _would_reach(uid, reaching):
+            return None
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     except OSError:
@@ -129,8 +145,20 @@ def _take_uid(uid: int) -> int | None:
     return uid
 
 
+def _would_reach(uid: int, paths: Sequence[Path]) -> bool:
+    """Whether a user could read these files and folders; root tries it as that user, and comes back."""
+    gid = os.getegid()
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        return all(os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK, effective_ids=True) for path in paths)
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+
+
 def _limit_resources(*, memory_bytes: int, cuda: bool) -> dict[str, int]:
-    limits = {"core": 0, "fsize": 0, "nofile": _MAX_DESCRIPTORS}
+    limits = {"core": 0, "fsize": 0, "nofile": _MAX_DESCRIPTORS_CUDA if cuda else _MAX_DESCRIPTORS}
     if not cuda:  # CUDA starts threads and reserves terabytes of addresses.
         limits |= {"nproc": 0, "as": memory_bytes}
     for name, value in limits.items():
@@ -143,19 +171,17 @@ def _limit_resources(*, memory_bytes: int, cuda: bool) -> dict[str, int]:
 
 
 def _cuda_folders() -> list[Path]:
-    """The folders that CUDA and cuDNN load their parts from, some only when a model first needs them."""
-    folders = (
-        sys.prefix,
-        sys.base_prefix,
-        "/usr/lib",
-        "/usr/lib64",
-        "/lib",
-        "/usr/local",
-        "/etc",
-        "/proc",
-        "/sys",
-    )
-    return [Path(folder) for folder in folders if Path(folder).is_dir()]
+    """The folders that CUDA and cuDNN load their parts from, some only when a model first needs them.
+
+    Those of every library that is loaded now, wherever a site has put them, and the system's.
+    """
+    mapped = {Path(line.split(maxsplit=5)[5]).parent for line in Path("/proc/self/maps").read_text().splitlines() if ".so" in line}
+    return sorted(path for path in mapped | set(map(Path, _CUDA_READS)) if path.exists())
+
+
+def _cuda_devices() -> list[Path]:
+    """The driver's device files, and the few that any program may open."""
+    return [*sorted(Path("/dev").glob("nvidia*")), *map(Path, _CUDA_OPENS)]
 
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)

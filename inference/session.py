@@ -1,30 +1,20 @@
 """ONNX Runtime sessions as a worker uses them: one thread, no telemetry, the provider that really runs."""
 
-import os
 import time
-from pathlib import Path
-from typing import Any, Final, Literal
-
-# Since 1.29 ONNX Runtime sends telemetry from Linux unless told otherwise before it is imported.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-os.environ["ORT_TELEMETRY_DISABLED"] = "1"
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from inference.arrays import Arrays
+from inference.datatypes import BYTES
 from inference.errors import ModelFailed, ModelLoadFailed
+from inference.providers import Gpu, Placement, find_placement, open_session, run_bound
 from inference.rehearsal import rows_are_apart
 from inference.signature import Signature
 from inference.tensors import Collation, pad_rows
 from inference.values import array_of, feed_of, split_rows
 
-Provider = Literal["cpu", "cuda"]
-
-_CUDA: Final = "CUDAExecutionProvider"
-_CPU: Final = "CPUExecutionProvider"
-_FATAL_ONLY: Final = 4
 # Rows of 32 ids: measuring takes 0.3 s on the flagship LSTM.
 _MEASURED_STEPS: Final = 32
 _MEASURED_ROWS: Final = (1, 2, 4, 8, 16)
@@ -35,25 +25,17 @@ _HOP_US: Final = 150.0
 _WARM_UP: Final = (np.zeros(3, dtype=np.int64), np.array([1, 2], dtype=np.int64))
 
 
-def has_cuda() -> bool:
-    """Whether to ask for CUDA: the provider is installed and a GPU's device file exists.
-
-    `get_available_providers()` alone proves nothing: it lists CUDA on a machine without one.
-    """
-    return _CUDA in ort.get_available_providers() and Path("/dev/nvidiactl").exists()
-
-
 class Session:
     """One loaded model of one version."""
 
-    def __init__(self, model: bytes | memoryview, *, collation: Collation | None, signature: Signature, cuda: bool) -> None:
+    def __init__(self, model: bytes | memoryview, *, collation: Collation | None, signature: Signature, gpu: Gpu | None) -> None:
         """Load and warm up the model.
 
         Args:
             model: The ONNX file's bytes.
             collation: Of the version's pipeline, if it has one.
             signature: What the graph takes and gives.
-            cuda: Whether to ask for CUDA.
+            gpu: What to ask for; None for the CPU.
 
         Raises:
             ModelLoadFailed: ONNX Runtime refuses it, it lacks a named tensor, or, where it has a
@@ -62,13 +44,14 @@ class Session:
         self._collation = collation
         self._signature = signature
         try:
-            self._session = ort.InferenceSession(bytes(model), _options(), providers=[_CUDA, _CPU] if cuda else [_CPU])
+            self._session = open_session(model, gpu=gpu)
         except Exception as error:
             raise ModelLoadFailed(str(error)) from error
         # ONNX Runtime's Python keeps the file, in case it should have to load it anew; that would double the memory.
         self._session._model_bytes = None  # noqa: SLF001 (nothing public lets go of it)
-        # Asked for CUDA it cannot have, ONNX Runtime logs and runs on the CPU: only this tells.
-        self.provider: Provider = "cuda" if _CUDA in self._session.get_providers() else "cpu"
+        self.placement: Placement = find_placement(self._session)
+        numbers = all(spec.kind == "tensor" and spec.datatype != BYTES for spec in (*signature.inputs, *signature.outputs))
+        self._binds = self.placement.provider == "cuda" and numbers
         # An input that no node uses is dropped at the load, and may not be fed.
         self._fed = {tensor.name for tensor in (*self._session.get_inputs(), *self._session.get_overridable_initializers())}
         self.step_costs: dict[int, float] = {}
@@ -111,7 +94,7 @@ class Session:
         padded = pad_rows(flat, lengths, pad_id=collation.pad_id)
         feeds = {collation.ids_input: padded, collation.lengths_input: lengths}
         try:
-            (output,) = self._session.run([collation.output], feeds)
+            (output,) = self._run([collation.output], feeds)
         except Exception as error:
             raise ModelFailed(str(error)) from error
         if not isinstance(output, np.ndarray) or output.dtype.kind not in "biuf" or output.ndim == 0:
@@ -146,16 +129,22 @@ class Session:
     def _run_named(self, inputs: Arrays, names: list[str]) -> Arrays:
         feeds = {name: feed_of(array) for name, array in inputs.items() if name in self._fed}
         try:
-            values = self._session.run(names, feeds)
+            values = self._run(names, feeds)
         except Exception as error:
             raise ModelFailed(str(error)) from error
         return {name: array_of(name, value) for name, value in zip(names, values, strict=True)}
 
-    def _measure_steps(self) -> dict[int, float]:
-        """Return what a time step costs by the batch's rows, in CPU microseconds (`batching.StepCosts`).
+    def _run(self, names: list[str], feeds: Arrays) -> list[Any]:
+        if self._binds and all(array.size for array in feeds.values()):
+            return run_bound(self._session, names, feeds)
+        values: list[Any] = self._session.run(names, feeds)
+        return values
 
-        CPU time, and the least of five rounds: a busy neighbour slows one round down, not one number of
-        rows. A GPU's time is not in it, so there rows seem free and all that wait run together.
+    def _measure_steps(self) -> dict[int, float]:
+        """Return what a time step costs by the batch's rows, in microseconds (`batching.StepCosts`).
+
+        The least of five rounds: a busy neighbour slows one round down, not one number of rows. CPU time,
+        which a neighbour does not have a part in; of a GPU, whose time is nobody's CPU time, the time that passes.
         """
         rounds = [[self._time_step(rows) for rows in _MEASURED_ROWS] for _ in range(_MEASURED_ROUNDS)]
         return dict(zip(_MEASURED_ROWS, map(min, *rounds), strict=True))
@@ -163,18 +152,7 @@ class Session:
     def _time_step(self, rows: int) -> float:
         flat = np.zeros(rows * _MEASURED_STEPS, dtype=np.int64)
         lengths = np.full(rows, _MEASURED_STEPS, dtype=np.int64)
-        started = time.process_time()
+        clock = time.perf_counter if self.placement.provider == "cuda" else time.process_time
+        started = clock()
         self.run(flat, lengths)
-        return ((time.process_time() - started) * 1e6 + _HOP_US) / _MEASURED_STEPS
-
-
-def _options() -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    # One worker per core serves best with one thread each; spinning threads would share cores.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL_ONLY  # Failures are typed replies; the log is not for model text.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Plain ONNX protobuf only: the ORT format skips checks that the publish gate relies on.
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    return options
+        return ((clock() - started) * 1e6 + _HOP_US) / _MEASURED_STEPS

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from inference import sandbox, wire
 from inference.arrays import decode_arrays, encode_arrays
+from inference.devices import expects_cuda
 from inference.errors import InferenceError, ModelFailed, ModelLoadFailed
 from inference.signature import Signature
 from inference.tensors import Collation
@@ -26,6 +27,8 @@ MAX_REQUEST_BYTES: Final = 256 * 2**20
 MAX_REPLY_BYTES: Final = 48 * 2**20
 # An error's text goes to a log line, and ONNX Runtime's can hold whole tensors.
 _MAX_ERROR_CHARACTERS: Final = 2_000
+# Names of operators that a reply to a load may hold, the most frequent first.
+_MAX_TOLD_OPERATORS: Final = 20
 
 # After these, megabytes are free again; what glibc keeps of them would count as the model's.
 _HEAVY: Final = frozenset({Kind.LOAD, Kind.UNLOAD})
@@ -36,22 +39,28 @@ def main(arguments: list[str]) -> None:
     """Serve until the gateway closes the socket."""
     fd, settings = int(arguments[0]), json.loads(arguments[1])
     sandbox.detach(parent_pid=settings["parent_pid"])
-    from inference import session  # noqa: PLC0415 (0.5 s, in which the gateway may die)
+    from inference import providers, session  # noqa: PLC0415 (0.5 s, in which the gateway may die)
 
-    cuda = settings["device"] == "cuda" or (settings["device"] == "auto" and session.has_cuda())
+    asks = expects_cuda(settings["device"])
+    fault = providers.load_cuda_libraries() if asks else None
+    cuda = asks and fault is None
     sock = socket.socket(fileno=fd)
     sock.setblocking(True)
-    report = sandbox.enter(keep_fd=fd, index=settings["index"], memory_bytes=settings["memory_bytes"], cuda=cuda)
-    _Server(sock, open_session=session.Session, cuda=cuda, report=asdict(report)).serve()
+    report = asdict(sandbox.enter(keep_fd=fd, index=settings["index"], memory_bytes=settings["memory_bytes"], cuda=cuda))
+    gpu = providers.Gpu(number=settings["gpu"], model_memory_bytes=settings["gpu_model_memory_bytes"]) if cuda else None
+    if gpu is not None and (fault := providers.find_cuda_fault(gpu)) is not None:
+        gpu = None
+    report |= {"asks_cuda": asks, "cuda_fault": fault}
+    _Server(sock, open_session=session.Session, gpu=gpu, report=report).serve()
 
 
 class _Server:
     """Answers the gateway's messages in order, one reply to each."""
 
-    def __init__(self, sock: socket.socket, *, open_session: Callable[..., Any], cuda: bool, report: dict[str, Any]) -> None:
+    def __init__(self, sock: socket.socket, *, open_session: Callable[..., Any], gpu: Any, report: dict[str, Any]) -> None:
         self._sock = sock
         self._open_session = open_session
-        self._cuda = cuda
+        self._gpu = gpu  # `providers.Gpu`, or None for the CPU.
         self._report = report
         self._sessions: dict[int, Any] = {}
         self._answers = {
@@ -83,9 +92,17 @@ class _Server:
         told = json.loads(bytes(body[wire.LOAD_PREFIX.size : start]))
         collation = Collation.from_json(told["collation"]) if told["collation"] else None
         signature = Signature.from_json(told["signature"])
-        session = self._open_session(body[start:], collation=collation, signature=signature, cuda=self._cuda)
+        session = self._open_session(body[start:], collation=collation, signature=signature, gpu=self._gpu)
         self._sessions[version] = session
-        described = {"provider": session.provider, "step_costs": session.step_costs, "joins": session.joins}
+        placement = session.placement
+        described = {
+            "provider": placement.provider,
+            "nodes": placement.nodes,
+            "cpu_nodes": placement.cpu_nodes,
+            "cpu_operators": placement.name_cpu_operators(_MAX_TOLD_OPERATORS),
+            "step_costs": session.step_costs,
+            "joins": session.joins,
+        }
         return wire.encode_frame(Kind.DONE, tag, json.dumps(described).encode())
 
     def _unload(self, tag: int, body: memoryview) -> bytes:

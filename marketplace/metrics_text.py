@@ -91,6 +91,9 @@ def _engine(stats: EngineStats) -> Iterator[Metric]:
     yield _gauge("farebox_queue_depth", "Rows that wait for a worker", stats.queue_rows)
     yield _counter("farebox_worker_restarts", "Inference workers that ended and were started again", stats.restarts)
     yield _gauge("farebox_workers_ready", "Inference workers that take batches", stats.ready_workers)
+    yield _gauge("farebox_workers_without_gpu", "Inference workers that asked for CUDA and run on the CPU", stats.cpu_workers)
+    on_cpu = sum(version.figures.cpu_nodes for version in stats.versions if version.loaded) if stats.asks_cuda else 0
+    yield _gauge("farebox_cpu_nodes", "Nodes of loaded models that run on the CPU although CUDA was asked for", on_cpu)
     engine = GaugeMetricFamily("farebox_engine_info", "Where models run", labels=("provider",))
     engine.add_metric((stats.provider,), 1)
     yield engine

@@ -238,8 +238,12 @@ REQUEST_LOG_DAYS: Final = env_int("REQUEST_LOG_DAYS", default=30, minimum=1)
 # Where models run: local, beside each gateway; ray, on the nodes of the cluster at RAY_ADDRESS (extra `ray`).
 ENGINE: Final = env_choice("ENGINE", default="local", choices=("local", "ray"))
 RAY_ADDRESS: Final = env_str("RAY_ADDRESS", default="local")
-# Worker processes; 0 is one per core. Each holds its own copy of every loaded model.
+# Worker processes; 0 is one per GPU that is used, else one per core. Each holds its own copy of every loaded model.
 INFERENCE_WORKERS: Final = env_int("INFERENCE_WORKERS", default=0, minimum=0, maximum=256)
+# auto: a GPU where there is one; cpu: never; cuda: asked for even where none is seen from here (Ray's nodes have it).
+INFERENCE_DEVICE: Final = env_choice("INFERENCE_DEVICE", default="auto", choices=("auto", "cpu", "cuda"))
+# Megabytes of a GPU for the weights and runs of each loaded model, in each worker. A run that needs more fails.
+GPU_MODEL_MEMORY_MB: Final = env_int("GPU_MODEL_MEMORY_MB", default=4096, minimum=64)
 # Megabytes of each worker for loaded models: the one called least recently makes room. Minutes without a call that unload one; 0 is never.
 MODELS_MEMORY_MB: Final = env_int("MODELS_MEMORY_MB", default=2048, minimum=64)
 MODEL_IDLE_MINUTES: Final = env_int("MODEL_IDLE_MINUTES", default=60, minimum=0)

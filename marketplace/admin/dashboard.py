@@ -213,7 +213,7 @@ def _engine_of(figures: dict[str, Any] | None) -> dict[str, str]:
         return dict.fromkeys(("provider", "workers", "restarts", "queue", "batch_rows", "padding"), "–")
     batches, padded = figures["batches"], figures["padded_tokens"]
     return {
-        "provider": figures["provider"].upper(),
+        "provider": figures["provider"].upper() + (f" ({without} without GPU)" if (without := figures.get("cpu_workers")) else ""),
         "workers": str(figures["ready_workers"]),
         "restarts": str(figures["restarts"]),
         "queue": str(figures["queue_rows"]),

@@ -1,12 +1,14 @@
 """Where the inference workers run: beside the gateway, or on the nodes of a Ray cluster."""
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from inference.devices import count_gpus, expects_cuda
 from inference.pool import Worker, WorkerProcess, WorkerSettings
 
 # Addresses that a worker may map besides its models': ONNX Runtime itself, and what runs need.
@@ -27,15 +29,26 @@ class Place:
     leave: Callable[[], None] = _nothing
 
 
+def count_workers() -> int:
+    """Return how many workers a gateway starts."""
+    if settings.INFERENCE_WORKERS:
+        return int(settings.INFERENCE_WORKERS)
+    return (count_gpus() if expects_cuda(settings.INFERENCE_DEVICE) else 0) or os.cpu_count() or 1
+
+
 def find_place() -> Place:
     """Return where ENGINE says that workers run.
 
     Raises:
         ImproperlyConfigured: it says Ray, and the extra is not installed.
     """
-    memory_bytes = settings.MODELS_MEMORY_MB * 2**20 + _WORKER_OWN_BYTES
+    asked = WorkerSettings(
+        device=settings.INFERENCE_DEVICE,
+        memory_bytes=settings.MODELS_MEMORY_MB * 2**20 + _WORKER_OWN_BYTES,
+        gpu_model_memory_bytes=settings.GPU_MODEL_MEMORY_MB * 2**20,
+    )
     if settings.ENGINE == "local":
-        return Place(settings=WorkerSettings(memory_bytes=memory_bytes))
+        return Place(settings=asked)
     try:
         from inference import ray_pool  # noqa: PLC0415 (2 s, and 100 MB that most sites do not install)
     except ImportError as error:
@@ -43,9 +56,7 @@ def find_place() -> Place:
         raise ImproperlyConfigured(message) from error
     return Place(
         start_worker=ray_pool.RayWorker,
-        settings=WorkerSettings(
-            memory_bytes=memory_bytes, start_timeout_s=180
-        ),  # Ray starts an interpreter for the actor, then the actor its worker.
+        settings=replace(asked, start_timeout_s=180),  # Ray starts an interpreter for the actor, then the actor its worker.
         join=lambda: ray_pool.connect(settings.RAY_ADDRESS),
         leave=ray_pool.disconnect,
     )

@@ -47,6 +47,7 @@ def make_figures(calls: CallCounts, engine: EngineStats, *, log_dropped: int) ->
         "ready_workers": engine.ready_workers,
         "restarts": engine.restarts,
         "provider": engine.provider,
+        "cpu_workers": engine.cpu_workers,
         "batches": engine.batches,
         "rows": engine.rows,
         "tokens": engine.tokens,

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import os
 from contextlib import suppress
 from typing import Final
 
@@ -25,7 +24,7 @@ from marketplace.gateway.oip.door import Door
 from marketplace.gateway.oip.statistics import CallStatistics
 from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.patience import Patience
-from marketplace.gateway.places import find_place
+from marketplace.gateway.places import count_workers, find_place
 from marketplace.gateway.reader import Reader
 from marketplace.gateway.report import REPORTS, Report, make_figures
 from marketplace.gateway.snapshot import Snapshot
@@ -51,8 +50,8 @@ class GatewayService:
         self.metrics = CallMetrics()
         self._tracer = start_tracer()
         self.meter = Meter(committed=self.metrics.committed)
-        workers = settings.INFERENCE_WORKERS or os.cpu_count() or 1
         self._place = find_place()
+        workers = count_workers()
         self.engine = Engine(
             workers=workers,
             max_queue_rows=settings.MAX_QUEUE_ROWS,

@@ -134,7 +134,7 @@ def load_model(path: str) -> ServedModel | None:
 def _load_version(version: ModelVersion, path: str) -> ServedVersion:
     sku = f"{path}@{version.number}"
     # int8 kernels are the CPU's alone, and are served only where the gate measured that they agree.
-    is_int8 = version.has_int8 and settings.SERVE_INT8 and not expects_cuda()
+    is_int8 = version.has_int8 and settings.SERVE_INT8 and not expects_cuda(settings.INFERENCE_DEVICE)
     artifact, digest = (INT8_ARTIFACT, version.int8_digest) if is_int8 else (version.artifact, version.digest)
     folder, limits = settings.ARTIFACTS_DIR / version.folder, batch_limits_of(version)
     bundle = load_bundle(folder, artifact=artifact, sha256=digest, limits=limits)

@@ -23,6 +23,7 @@ PROGRAM = textwrap.dedent("""
 
     fd, uid, open_file, cuda = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "cuda"
     scratch = sys.argv[6]
+    library = next(name for name in os.listdir(numpy.__file__.replace("__init__.py", "_core")) if ".so" in name)
     sandbox.detach(parent_pid=os.getppid())
     if uid:
         os.setresgid(uid, uid, uid)
@@ -45,6 +46,10 @@ PROGRAM = textwrap.dedent("""
         "read a file": attempt(lambda: open("/etc/passwd").read()),
         "read a relative file": attempt(lambda: open("etc/passwd").read()),
         "read a file above": attempt(lambda: open("../etc/passwd").read()),
+        "read a library": attempt(lambda: open(numpy.__file__.replace("__init__.py", "_core/") + library, "rb").read(4)),
+        "read a system file": attempt(lambda: open("/proc/self/status").read()),
+        "open a device": attempt(lambda: open("/dev/zero", "r+b", buffering=0).read(1)),
+        "open the disk's folder": attempt(lambda: os.listdir("/dev")),
         "list the root": attempt(lambda: os.listdir("/etc")),
         "write a file": attempt(lambda: open(scratch + "/left-behind", "w").write("x")),
         "write a file here": attempt(lambda: open("left-behind", "w").write("x")),
@@ -85,7 +90,7 @@ def enter_sandbox(scratch: Path, *, uid: int = 0, device: str = "cpu") -> dict[s
             [sys.executable, "-c", PROGRAM, str(fds[0]), str(uid), str(fds[1]), device, str(server.getsockname()[1]), str(scratch)],
             pass_fds=fds,
             cwd=ROOT,
-            env={"PYTHONPATH": str(ROOT), "SECRET": "x", "OPENBLAS_NUM_THREADS": "1"},
+            env={"PYTHONPATH": str(ROOT), "SECRET": "x", "CUDA_VISIBLE_DEVICES": "0", "OPENBLAS_NUM_THREADS": "1"},
         ) as process:
             theirs.close()
             with ours.makefile() as replies:
@@ -164,13 +169,36 @@ def test_without_root_landlock_alone_keeps_files_and_connections_out_of_reach(tm
 
 
 @needs_landlock
-def test_with_a_gpu_libraries_stay_readable_and_all_else_stays_closed(tmp_path: Path) -> None:
+def test_with_a_gpu_libraries_and_devices_stay_in_reach_and_all_else_stays_closed(tmp_path: Path) -> None:
     outcome = enter_sandbox(tmp_path, device="cuda")
 
-    assert outcome["read a file"] == "done"  # /etc holds the linker's configuration.
+    assert outcome["read a library"] == outcome["read a system file"] == outcome["open a device"] == "done"
+    assert outcome["start a thread"] == "done"  # CUDA starts some.
+    assert outcome["read a file"] == outcome["list the root"] == outcome["open the disk's folder"] == "PermissionError"
     assert outcome["write a file"] in {"PermissionError", "OSError"}
     assert outcome["make a folder"] == "PermissionError"
     assert "as" not in outcome["report"]["limits"]
+    assert outcome["report"]["limits"]["nofile"] == 1_024
+    assert outcome["environment"] == {"CUDA_VISIBLE_DEVICES": "0"}
+
+
+@needs_root
+def test_with_a_gpu_root_becomes_somebody_else_who_reaches_libraries_and_devices(tmp_path: Path) -> None:
+    report = enter_sandbox(tmp_path, device="cuda")["report"]
+
+    assert report["own_uid"] in {61_184 + 3, None}  # None: this environment's libraries lie where only root may read.
+    assert not report["empty_root"]  # The driver's files would be out of reach.
+
+
+@needs_root
+def test_root_does_not_become_who_would_not_reach_the_gpu(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    program = f"import os; from pathlib import Path; from inference import sandbox; print(sandbox._take_uid(61_190, reaching=[Path({str(closed)!r})]), os.getuid(), os.geteuid(), os.getegid())"
+
+    told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+
+    assert told.stdout == "None 0 0 0\n"
 
 
 def test_a_kernel_without_landlock_is_reported_and_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

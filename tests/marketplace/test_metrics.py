@@ -4,7 +4,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from inference.engine import EngineStats
+from inference.counters import VersionFigures
+from inference.engine import EngineStats, VersionStats
 from marketplace.metrics import BOUNDS_S, CallMetrics
 from marketplace.metrics_text import ProcessFigures, render_metrics
 
@@ -16,6 +17,7 @@ def figures(metrics: CallMetrics, **engine: Any) -> ProcessFigures:
     stats: dict[str, Any] = {
         "queue_rows": 0, "batches": 0, "rows": 0, "tokens": 0, "padded_tokens": 0, "failed_rows": 0, "retried_rows": 0,
         "batches_by_rows": {}, "restarts": 0, "ready_workers": 2, "pids": (), "versions": (), "provider": "cpu", "sandbox": {},
+        "asks_cuda": False, "cpu_workers": 0,
     }  # fmt: skip
     return ProcessFigures(calls=metrics.read(), engine=EngineStats(**stats | engine), lease_held_nanos=17, log_dropped=3, is_ready=True)
 
@@ -85,6 +87,18 @@ def test_commits_and_batches_are_told() -> None:
     assert (read["farebox_batch_padding_ratio",], read["farebox_queue_depth",], read["farebox_worker_restarts_total",]) == (0.25, 9, 1)
     assert read["farebox_engine_info", "cuda"] == 1
     assert (read["farebox_lease_held_nanos",], read["farebox_request_log_dropped_total",]) == (17, 3)
+
+
+def test_a_gpu_that_was_asked_for_and_not_had_is_told() -> None:
+    kinds = {"loaded": True, "provider": "cpu", "waiting_rows": 0}
+    loaded = VersionStats(key="a", figures=VersionFigures(nodes=42, cpu_nodes=42), **kinds)
+    gone = VersionStats(key="b", figures=VersionFigures(nodes=7, cpu_nodes=7), **kinds | {"loaded": False})
+
+    asked = scraped(CallMetrics(), asks_cuda=True, cpu_workers=2, versions=(loaded, gone))
+    not_asked = scraped(CallMetrics(), versions=(loaded, gone))
+
+    assert (asked["farebox_workers_without_gpu",], asked["farebox_cpu_nodes",], asked["farebox_engine_info", "cpu"]) == (2, 42, 1)
+    assert (not_asked["farebox_workers_without_gpu",], not_asked["farebox_cpu_nodes",]) == (0, 0)
 
 
 def test_a_scraper_that_takes_openmetrics_gets_it() -> None:
