@@ -366,6 +366,8 @@ class Dispatcher:
             self._rounds[row.call.queue.priority].appendleft(row.call.queue)
 
     def _finish(self, call: Call, provider: str) -> None:
+        if call.deadline <= self._loop.time():  # The answer was read before the alarm, by a loop that was kept waiting.
+            return self.fail(call, DeadlineExceeded(started=True))
         answers = [row.answer for row in call.rows if row.answer is not None]
         if call.output is None:
             outputs = answers[0][0]
@@ -373,12 +375,11 @@ class Dispatcher:
             try:
                 outputs = {call.output: answers[0] if len(answers) == 1 else np.concatenate(answers)}
             except ValueError:  # The output's other dimensions depend on the batch: that is no answer per row.
-                self.fail(call, ModelFailed("rows of one call have outputs of different shapes"))
-                return
+                return self.fail(call, ModelFailed("rows of one call have outputs of different shapes"))
         spent_us = int((perf_counter() - call.queued_at) * 1e6)
         inferred = Inferred(outputs, max(0, spent_us - call.infer_us), call.infer_us, call.batch_rows, provider)
         self.abandon(call)
-        call.future.set_result(inferred)
+        return call.future.set_result(inferred)
 
     # -- time
 

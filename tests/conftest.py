@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import django
+import hypothesis
 import pytest
 
 # Before anything imports the settings: this session's database, secrets, mails and artifacts.
@@ -38,6 +39,10 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "marketplace.settings"
 (_VAR_DIR / "static").mkdir()  # WhiteNoise warns of a missing folder.
 django.setup()  # Other folders' conftest files import models.
 os.environ.pop("DATABASE_URL", None)  # It was read. Programs that tests start have databases of their own.
+
+# Time is measured in benchmarks: on a busy machine an example may take any. What CI's own profile sets stays.
+hypothesis.settings.register_profile("patient", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("patient")
 
 if TYPE_CHECKING:
     from marketplace.models import ModelVersion, Organization, User

@@ -1,6 +1,7 @@
 """What becomes of rows and answers, with runners that only note what they are given."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -283,3 +284,20 @@ def test_a_deadline_that_comes_at_once_does_not_harm_the_next_call() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+def test_an_answer_that_comes_after_its_deadline_is_none_even_before_the_alarm_rings() -> None:
+    async def scenario(dispatcher: Dispatcher) -> None:
+        runner = Runner(dispatcher)
+        deadline = asyncio.get_running_loop().time() + 0.01
+        call = dispatcher.submit("v", [ids(1)], output="out", tenant="a", deadline=deadline)
+        await asyncio.sleep(0)
+        time.sleep(0.02)  # noqa: ASYNC251 (the loop itself is kept waiting, as on a busy machine)
+
+        runner.answer()
+
+        with pytest.raises(DeadlineExceeded) as caught:
+            await call.future
+        assert caught.value.started
+
+    dispatching(scenario)
