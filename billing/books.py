@@ -28,6 +28,7 @@ from billing.models import (
     UsageRollup,
 )
 from billing.money import NANOS_PER_CENT
+from billing.payout_books import payout_sums
 from billing.periods import hour_of, month_of
 
 # Characters of a difference's words that its row keeps.
@@ -62,6 +63,7 @@ def check_books() -> list[Difference]:
             *_check_grants(),
             *_check_payments(),
             *_check_pools(),
+            *(difference for what, found, facts in payout_sums() for difference in _compare(what, found, facts)),
             *_check_transactions(),
         ]
 

@@ -1,9 +1,9 @@
-"""What the webhooks of Stripe Connect are about: the objects of connected accounts."""
+"""What the webhooks of Stripe Connect are about: our transfers, and the objects of connected accounts."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from billing import connecting
+from billing import connecting, payouts
 from billing.models import Account, PayoutAccount
 from billing.providers import provider
 
@@ -25,6 +25,16 @@ def _bank_payout_changed(connected: str, payout_id: str) -> bool:
     return connecting.apply_bank_payout(connected, provider().get_bank_payout(payout_id, connected=connected))
 
 
+def _transfer_changed(transfer_id: str) -> bool:
+    return payouts.apply_transfer(provider().get_transfer(transfer_id))
+
+
+# By type: what happened in our own account. Given the object's id.
+OURS: Final[Mapping[str, Callable[[str], bool]]] = {
+    "transfer.created": _transfer_changed,
+    "transfer.updated": _transfer_changed,
+    "transfer.reversed": _transfer_changed,
+}
 # By type: what happened in a connected account. Given the account's id and the object's.
 CONNECTED: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "account.updated": _account_changed,

@@ -48,7 +48,7 @@ def start_onboarding(account: Account, *, country: str) -> tuple[PayoutAccount, 
 def lock_payee(account: Account) -> PayoutAccount:
     """Return a provider's payout account, locked until the transaction ends: changes of its money come one by one."""
     PayoutAccount.objects.get_or_create(account=account)
-    return PayoutAccount.objects.select_for_update().select_related("account").get(account=account)
+    return PayoutAccount.objects.select_for_update(of=("self",)).select_related("account").get(account=account)
 
 
 def order_of(row: OutboxRow) -> ConnectedOrder:

@@ -152,6 +152,11 @@ def credit_account_name(account: Account) -> str:
     return f"credit:{account.pk}"
 
 
+def provider_account_name(account: Account) -> str:
+    """Return the name of the ledger account that is what a provider of models has earned and not been sent."""
+    return f"provider:{account.pk}"
+
+
 def ledger_balance(name: str) -> Nanos:
     """Return what a ledger account holds: the fold of its entries."""
     return Nanos(int(LedgerEntry.objects.filter(ledger_account__name=name).aggregate(total=Sum("amount_nanos"))["total"] or 0))

@@ -155,6 +155,8 @@ STEPS: Final[Mapping[str, Step[Any]]] = {
     "card.detach": DetachCard(),
     "refund.create": CreateRefund(),
     "account.create": connect_steps.CreateConnected(),
+    "transfer.create": connect_steps.CreateTransfer(),
+    "transfer.reverse": connect_steps.ReverseTransfer(),
 }
 
 

@@ -4,8 +4,9 @@ import logging
 from uuid import UUID
 
 from celery import shared_task
+from django.utils import timezone
 
-from billing import books, invoicing, recharging, recovery, rerating, sending, webhooks
+from billing import books, invoicing, payout_runs, recharging, recovery, rerating, sending, webhooks
 from billing.errors import ProviderRefused, ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,24 @@ def catch_up_payments() -> None:
         webhooks.catch_up()
     except (ProviderUnavailable, ProviderRefused) as error:
         log.warning("The provider's events could not be read (%s); it is tried again in some minutes.", error)
+
+
+@shared_task
+def pay_providers() -> None:
+    """Make this week's or month's run of payouts, once. Asked for every some minutes, so that none is missed."""
+    payout_runs.run_due(now=timezone.now())
+
+
+@shared_task
+def check_payouts() -> None:
+    """Compare payouts with the provider's own list of transfers, once a day, and log each difference as an error."""
+    try:
+        differences = payout_runs.check_today(now=timezone.now())
+    except (ProviderUnavailable, ProviderRefused) as error:
+        log.warning("The provider's transfers could not be read (%s); it is tried again in some minutes.", error)
+        return
+    for difference in differences or ():
+        log.error("The payouts differ: %s", difference)
 
 
 @shared_task

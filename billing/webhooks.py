@@ -221,6 +221,7 @@ _HANDLERS: Final[Mapping[str, Callable[[str], bool]]] = {
     "payment_method.updated": _card_changed,
     "payment_method.automatically_updated": _card_changed,
     "customer.updated": _customer_changed,
+    **connect_events.OURS,
 }
 
 

@@ -187,6 +187,18 @@ TOP_UP_MAX_CENTS: Final = env_int("TOP_UP_MAX_CENTS", default=100_000, minimum=T
 # Where providers of models may live, as two letters each; the first is offered first. Which ones Stripe can pay depends on your own country.
 PAYOUT_COUNTRIES: Final = [country.upper() for country in env_list("PAYOUT_COUNTRIES", default=("US",))]
 
+# How often providers are sent what they are owed: weekly, monthly, or off (by the operator's button alone).
+PAYOUT_INTERVAL: Final = env_choice("PAYOUT_INTERVAL", default="weekly", choices=("weekly", "monthly", "off"))
+# Days that a share waits before it is sent: a refund in that time costs nobody anything. More protects you, less pays providers sooner.
+PAYOUT_HOLD_DAYS: Final = env_int("PAYOUT_HOLD_DAYS", default=14, minimum=0, maximum=365)
+# Least that is sent, in cents; smaller balances wait.
+PAYOUT_MIN_CENTS: Final = env_int("PAYOUT_MIN_CENTS", default=1_000, minimum=1)
+# What is kept back against disputes, which come months later: so many percent of what the last so many days brought.
+PAYOUT_RESERVE_PERCENT: Final = env_int("PAYOUT_RESERVE_PERCENT", default=10, minimum=0, maximum=100)
+PAYOUT_RESERVE_DAYS: Final = env_int("PAYOUT_RESERVE_DAYS", default=90, minimum=0, maximum=730)
+# Whether shares that are taken back after they were sent are asked back from Stripe; no: they are taken from the next payouts only.
+PAYOUT_REVERSE_DEBTS: Final = env_bool("PAYOUT_REVERSE_DEBTS", default=True)
+
 # ---------------------------------------------------------------- Mail
 
 # smtp://user:password@host:587?tls=1; without it mails are files in var/mail, which the

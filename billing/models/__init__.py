@@ -7,7 +7,7 @@ from billing.models.invoices import Invoice, InvoiceLine
 from billing.models.ledger import CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.models.outbox import OutboxRow
 from billing.models.payments import AutoRecharge, Card, CreditReversal, Customer, Dispute, Notice, PaymentRefund, TopUp
-from billing.models.payouts import BankPayout, PayoutAccount
+from billing.models.payouts import BankPayout, Payout, PayoutAccount, PayoutCheck, PayoutReversal, PayoutRun
 from billing.models.prices import Price
 from billing.models.receipts import Receipt, ReceiptHead, ReceiptKey
 from billing.models.stripe import StripeCatchUp, StripeEvent, StripeEventWork
@@ -35,7 +35,11 @@ __all__ = [
     "Notice",
     "OutboxRow",
     "PaymentRefund",
+    "Payout",
     "PayoutAccount",
+    "PayoutCheck",
+    "PayoutReversal",
+    "PayoutRun",
     "Price",
     "Receipt",
     "ReceiptHead",

@@ -1,6 +1,7 @@
 """Fixtures for billing: an account with credit, a price, and a database that is empty again after each test."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -11,6 +12,7 @@ from billing.models import Account, Price
 from billing.money import Nanos
 from billing.periods import EPOCH
 from tests.billing.facts import CREDIT_NANOS
+from tests.billing.payees import fund_platform, onboard
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +50,12 @@ def account() -> Account:
 def price() -> Price:
     """200 nanos per token of `house/model@1`, since ever."""
     return Price.objects.create(id=uuid7(), sku="house/model@1", unit="token", unit_nanos=200, effective_from=EPOCH)
+
+
+@pytest.fixture
+def payee(till: Any) -> Account:
+    """A provider that may be paid, with nothing earned, and 500 dollars at Stripe."""
+    opened = open_account(name="models & co")
+    onboard(till, opened)
+    fund_platform(till)
+    return opened

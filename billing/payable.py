@@ -1,0 +1,86 @@
+"""What a provider can be sent: what it was credited and not yet paid, less what is too young, in reserve or disputed.
+
+All from the ledger. A provider's ledger account holds its shares, what refunds took back of them, what was sent
+(negative) and what came back of that. It may be below zero: that is carried, and taken from what comes next.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db.models import Q, Sum
+
+from billing.ledger import provider_account_name
+from billing.models import Account, LedgerAccount, LedgerEntry
+from billing.money import NANOS_PER_CENT
+
+# The kinds of postings that move money to and from a provider. All others are what it earned, less what was taken back.
+SENT: Final = "payout"
+NOT_SENT: Final = "payout_failed"
+CAME_BACK: Final = "payout_reversal"
+MOVES: Final = (SENT, NOT_SENT, CAME_BACK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payable:
+    """A provider's money in one currency, in nanos."""
+
+    currency: str
+    balance: int  # What it is owed; below zero, what it owes.
+    earned: int  # All shares, less what was taken back.
+    paid: int  # Sent, less what came back.
+    on_hold: int  # Younger than PAYOUT_HOLD_DAYS: a refund may yet take it back.
+    disputed: int  # Of calls that were paid with money that is disputed now.
+    reserve: int  # PAYOUT_RESERVE_PERCENT of what the last PAYOUT_RESERVE_DAYS brought and is not on hold.
+
+    @property
+    def nanos(self) -> int:
+        """What may be sent."""
+        return max(0, self.balance - self.on_hold - self.disputed - self.reserve)
+
+    @property
+    def cents(self) -> int:
+        """The same, in whole cents: the rest stays for the next time."""
+        return self.nanos // NANOS_PER_CENT
+
+
+def ledger_names(account: Account) -> Mapping[str, str]:
+    """Return the names of a provider's ledger accounts by currency."""
+    name = provider_account_name(account)
+    rows = LedgerAccount.objects.filter(Q(name=name) | Q(name__startswith=f"{name}:"))
+    return {row.currency: row.name for row in rows.order_by("name")}
+
+
+def payable_of(account: Account, *, now: datetime) -> list[Payable]:
+    """Return what a provider can be sent, by currency; none where it never earned anything."""
+    return [_payable(currency, name, now=now) for currency, name in ledger_names(account).items()]
+
+
+def find_payable(account: Account, *, currency: str, now: datetime) -> Payable | None:
+    """Return what a provider can be sent in one currency, if it earned anything in it."""
+    name = ledger_names(account).get(currency)
+    return _payable(currency, name, now=now) if name else None
+
+
+def _payable(currency: str, name: str, *, now: datetime) -> Payable:
+    entries = LedgerEntry.objects.filter(ledger_account__name=name)
+    moved = Q(transaction__kind__in=MOVES)
+    young, recent = now - timedelta(days=settings.PAYOUT_HOLD_DAYS), now - timedelta(days=settings.PAYOUT_RESERVE_DAYS)
+    sums = entries.aggregate(
+        balance=Sum("amount_nanos"),
+        moved=Sum("amount_nanos", filter=moved),
+        young=Sum("amount_nanos", filter=~moved & Q(transaction__created_at__gt=young)),
+        recent=Sum("amount_nanos", filter=~moved & Q(transaction__created_at__gt=recent, transaction__created_at__lte=young)),
+    )
+    balance, sent = int(sums["balance"] or 0), -int(sums["moved"] or 0)
+    return Payable(
+        currency=currency,
+        balance=balance,
+        earned=balance + sent,
+        paid=sent,
+        on_hold=max(0, int(sums["young"] or 0)),
+        disputed=0,
+        reserve=max(0, int(sums["recent"] or 0)) * settings.PAYOUT_RESERVE_PERCENT // 100,
+    )
