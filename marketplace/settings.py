@@ -7,10 +7,10 @@ filesystem broker and mails as files, all under `var/`, answering on this machin
 from pathlib import Path
 from typing import Any, Final
 
-import dj_database_url
 from csp.constants import NONCE, SELF
 from django.utils.translation import gettext_lazy as _
 
+from marketplace.databases import database_options
 from marketplace.env import check_payments, env_bool, env_choice, env_int, env_list, env_secret, env_str
 from marketplace.logs import logging_options
 from marketplace.operator_pages import OPERATOR_PAGES
@@ -94,27 +94,7 @@ TEMPLATES: list[dict[str, Any]] = [
 
 # postgresql://user:password@host/name, or sqlite:////absolute/path.
 DATABASE_URL: Final = env_str("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'farebox.sqlite3'}")
-DATABASES: dict[str, Any] = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=600)}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["OPTIONS"] = {
-        # BEGIN IMMEDIATE: a transaction that will write takes its lock at once and cannot
-        # fail half-way with "database is locked".
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,  # Seconds to wait for the writer before us.
-        # FULL: in a simulated power cut NORMAL kept 0 of 200 acknowledged commits, FULL all.
-        # temp_store: a statement that inserts many rows notes how to undo itself, by default in a file each time.
-        "init_command": (
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;"
-        ),
-        "cached_statements": 512,  # A group of calls is one INSERT a table, and each size of group is a statement.
-    }
-else:
-    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    DATABASES["default"]["OPTIONS"] = {
-        **DATABASES["default"].get("OPTIONS", {}),  # What DATABASE_URL asks for, such as sslmode.
-        # Milliseconds. A stuck lock is bounded; money waits for the disk.
-        "options": "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 -c synchronous_commit=on",
-    }
+DATABASES: dict[str, Any] = database_options(DATABASE_URL)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # ---------------------------------------------------------------- People
