@@ -144,3 +144,11 @@ def release_payouts(account: Account) -> None:
     payee = lock_payee(account)
     payee.held_at = None
     payee.save(update_fields=["held_at"])
+
+
+@transaction.atomic
+def suspend_payouts(account: Account, *, since: datetime | None) -> None:
+    """Have a provider sent nothing while its organization is suspended; None: it is no longer."""
+    payee = lock_payee(account)
+    payee.suspended_at = since
+    payee.save(update_fields=["suspended_at"])

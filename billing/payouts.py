@@ -27,9 +27,11 @@ PAYOUTS: Final = "payouts"
 
 
 def find_obstacle(payee: PayoutAccount) -> str:
-    """Return why a provider is sent nothing now: "suspended", "not_onboarded" or ""."""
-    if payee.held_at is not None or payee.account.suspended_at is not None:
+    """Return why a provider is sent nothing now: "suspended", "held", "not_onboarded" or ""."""
+    if payee.suspended_at is not None or payee.account.suspended_at is not None:
         return "suspended"
+    if payee.held_at is not None:
+        return "held"
     return "" if payee.is_onboarded else "not_onboarded"
 
 

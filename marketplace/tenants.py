@@ -7,6 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
+from billing.connecting import suspend_payouts
 from billing.errors import CreditPoolEmpty, GrantConflict
 from billing.ledger import grant_free_credit, open_account
 from billing.money import Nanos
@@ -91,9 +92,10 @@ def _mailbox_of(address: str) -> str:
 
 @transaction.atomic
 def suspend_organization(organization: Organization, *, reason: str, by: User | str) -> None:
-    """Stop all keys of an organization within a second. Nothing is deleted; it can be restored."""
+    """Stop all keys of an organization within a second, and its payouts. Nothing is deleted; it can be restored."""
     organization.suspended_at = timezone.now()
     organization.save(update_fields=["suspended_at"])
+    suspend_payouts(organization.account, since=organization.suspended_at)
     organization_changed(organization)
     audit.record(organization, action="organization.suspended", target=organization, by=by, details={"reason": reason})
 
@@ -103,6 +105,7 @@ def restore_organization(organization: Organization, *, by: User | str) -> None:
     """Let a suspended organization's keys work again."""
     organization.suspended_at = None
     organization.save(update_fields=["suspended_at"])
+    suspend_payouts(organization.account, since=None)
     organization_changed(organization)
     audit.record(organization, action="organization.restored", target=organization, by=by)
 

@@ -5,6 +5,7 @@ from django.db.models import Q
 
 from billing.ids import uuid7
 from billing.models.accounts import Account
+from billing.money import NANOS_PER_CENT
 
 
 class PayoutAccount(models.Model):
@@ -22,6 +23,7 @@ class PayoutAccount(models.Model):
     requirements_due = models.JSONField(default=list)  # ["external_account", ...], in the payment provider's words.
     disabled_reason = models.CharField(max_length=120, blank=True)
     held_at = models.DateTimeField(null=True, blank=True)  # Since when the operator has nothing sent.
+    suspended_at = models.DateTimeField(null=True, blank=True)  # Since when its organization is suspended.
     refreshed_at = models.DateTimeField(null=True, blank=True)  # When the payment provider was asked last.
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -85,6 +87,17 @@ class Payout(models.Model):
     def __str__(self) -> str:
         return f"{self.amount_cents} cents, {self.status}"
 
+    @property
+    def amount_nanos(self) -> int:
+        """What was sent."""
+        return self.amount_cents * NANOS_PER_CENT
+
+    @property
+    def came_back_nanos(self) -> int:
+        """What of it came back."""
+        done = [reversal.amount_cents for reversal in self.reversals.all() if reversal.status == PayoutReversal.Status.DONE]
+        return sum(done) * NANOS_PER_CENT
+
 
 class PayoutReversal(models.Model):
     """Money of a payout that came back: by us, for a debt, or found out when somebody did so at the payment provider."""
@@ -147,3 +160,8 @@ class BankPayout(models.Model):
 
     def __str__(self) -> str:
         return f"{self.payout_id}, {self.status}"
+
+    @property
+    def amount_nanos(self) -> int:
+        """What arrives."""
+        return self.amount_cents * NANOS_PER_CENT

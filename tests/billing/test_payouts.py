@@ -63,14 +63,16 @@ def test_less_than_the_minimum_waits(till: Till, payee: Account) -> None:
     assert pay(payee) is not None
 
 
-@pytest.mark.parametrize("why", ["not_onboarded", "suspended", "account_suspended", "restricted"])
+@pytest.mark.parametrize("why", ["not_onboarded", "held", "suspended", "account_suspended", "restricted"])
 def test_who_may_not_be_paid_is_sent_nothing_and_loses_nothing(till: Till, payee: Account, why: str) -> None:
     earn(payee, 5000)
     if why == "not_onboarded":
         payee = open_account(name="other")
         earn(payee, 5000)
-    elif why == "suspended":
+    elif why == "held":
         connecting.hold_payouts(payee)
+    elif why == "suspended":
+        connecting.suspend_payouts(payee, since=timezone.now())
     elif why == "account_suspended":
         payee.suspended_at = timezone.now()
         payee.save()
@@ -81,8 +83,9 @@ def test_who_may_not_be_paid_is_sent_nothing_and_loses_nothing(till: Till, payee
     assert sent_cents(till) == []
     assert owed(payee) == 5000 * CENT
 
-    if why == "suspended":
+    if why in {"held", "suspended"}:
         connecting.release_payouts(payee)
+        connecting.suspend_payouts(payee, since=None)
         assert pay(payee) is not None
 
 

@@ -33,7 +33,9 @@ OPEN = {
 }
 # A page of each address that names something of a tenant, with the names that make it foreign or absent.
 # Forms that a member sends: a GET does nothing.
-SENT = {"billing_buy", "billing_card", "billing_recharge", "billing_portal"}
+SENT = {"billing_buy", "billing_card", "billing_recharge", "billing_portal", "revenue_set_up"}
+# What only leads on: a member who was sent there by the payment provider sees the page behind it.
+LED = {"revenue_set_up_again": "revenue", "revenue_set_up_done": "revenue"}
 OWNED = {
     *("top_up", "key", "key_cap", "key_rotate", "key_revoke", "request", "invoice", "invoice_calls", "invoice_events", "invoice_pdf"),
     *("prediction", "prediction_state", "prediction_cancel", "batch", "batch_state", "batch_cancel", "batch_results"),
@@ -52,7 +54,7 @@ OWN_MODELS = {
 MEMBERS = sorted(
     str(pattern.name)
     for pattern in urlpatterns
-    if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED | OWN_MODELS.keys() | SENT
+    if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED | OWN_MODELS.keys() | SENT | LED.keys()
 )
 POSTED = {
     *("key_cap", "key_rotate", "prediction_cancel", "batch_cancel"),
@@ -68,11 +70,11 @@ def address(name: str, identity: str) -> str:
 def test_the_matrix_below_covers_every_address() -> None:
     names = {pattern.name for pattern in urlpatterns}
 
-    assert names == OPEN | OWNED | OWN_MODELS.keys() | SENT | set(MEMBERS)
+    assert names == OPEN | OWNED | OWN_MODELS.keys() | SENT | LED.keys() | set(MEMBERS)
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("name", [*MEMBERS, *sorted(SENT)])
+@pytest.mark.parametrize("name", [*MEMBERS, *sorted(SENT), *LED])
 def test_a_stranger_is_sent_to_sign_in(client: Client, name: str) -> None:
     reply = client.get(reverse(name))
 
@@ -99,6 +101,13 @@ def test_a_member_sees_every_page_of_an_empty_organization(member: Client, name:
 @pytest.mark.parametrize("name", sorted(SENT))
 def test_a_form_is_only_sent(member: Client, name: str) -> None:
     assert member.get(reverse(name)).status_code == 405
+
+
+@pytest.mark.parametrize(("name", "behind"), LED.items())
+def test_a_member_is_led_on(member: Client, name: str, behind: str) -> None:
+    reply = member.get(reverse(name))
+
+    assert (reply.status_code, reply["Location"]) == (302, reverse(behind))
 
 
 @pytest.mark.parametrize("name", sorted(OWNED))
