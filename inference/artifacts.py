@@ -1,7 +1,7 @@
 """A version's files as the engine takes them: the ONNX artifact, its hash and signature, and its pipeline."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -9,11 +9,13 @@ from inference.batching import BatchLimits
 from inference.errors import ModelLoadFailed
 from inference.files import read_bounded
 from inference.graph import find_signature, signature_of
-from inference.pipelines.pipeline import Pipeline, load_pipeline
+from inference.pipelines.pipeline import ImagePipeline, Pipeline, load_pipeline
 from inference.signature import Signature
 
 # The publish gate's limit (MODELS section 3); a larger file is refused before it is read.
 MAX_MODEL_BYTES: Final = 200 * 2**20
+# Images of 4 MB in one batch.
+_MAX_IMAGES: Final = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +61,9 @@ def load_bundle(folder: Path, *, artifact: str = "model.onnx", sha256: str | Non
         msg = f"{artifact} hashes to {digest}, not to {sha256}"
         raise ModelLoadFailed(msg)
     signature = signature_of(model, digest=digest)
+    if isinstance(pipeline, ImagePipeline):  # A batch of files must fit one message to a worker (256 MB).
+        limits = limits or BatchLimits()
+        limits = replace(limits, max_rows=min(limits.max_rows, _MAX_IMAGES))
     return Bundle(folder=folder, path=path, digest=digest, size_bytes=len(model), signature=signature, pipeline=pipeline, limits=limits)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from inference.batching import MAX_BATCH_ROWS, BatchLimits, StepCosts
 from inference.counters import MAX_COUNTED_ROWS, Counters, VersionFigures
 from inference.errors import DeadlineExceeded, InferenceError, ModelFailed, WorkerLost
-from inference.queueing import Answers, Call, Inferred, Priority, Row, RowQueue, TensorQueue, Tensors, VersionQueues
+from inference.queueing import Answers, Call, Inferred, Priority, Row, RowQueue, TensorQueue, Tensors, VersionQueues, failure_of, weight_of
 from inference.room import Room
 from inference.stations import Batch, Station
 
@@ -87,9 +87,7 @@ class Dispatcher:
         """
         if deadline <= self._loop.time():
             raise DeadlineExceeded(started=False)
-        queues, weight = self._versions[key], 1
-        if output is None:
-            weight = sum(tensors.weight for tensors in rows if isinstance(tensors, Tensors))
+        queues, weight = self._versions[key], weight_of(rows)
         queue: RowQueue = (queues.tensors if output is None else queues.rows)[priority]
         queue.limits = limits or self._limits
         self._room.check(tenant, weight * len(rows), queue)
@@ -254,8 +252,8 @@ class Dispatcher:
             if call.unanswered == 0:
                 self._finish(call, provider)
 
-    def receive_failure(self, station: Station, tag: int, detail: str) -> None:
-        """Retry the rows of a batch that the model failed on, one by one; a row that was alone has failed."""
+    def receive_failure(self, station: Station, tag: int, detail: str | None) -> None:
+        """Retry the rows of a batch that failed, one by one; a row that was alone has: the model on it, or (None) it is no image."""
         batch = self._pop_batch(station, tag)
         if batch is None:
             return
@@ -267,7 +265,7 @@ class Dispatcher:
             if len(batch.rows) > 1:
                 self._retry(row)
             else:
-                self.fail(row.call, ModelFailed(detail, row=row.call.rows.index(row)))
+                self.fail(row.call, failure_of(row, detail))
         self.wake()
 
     def receive_inseparable(self, station: Station, tag: int) -> None:

@@ -21,3 +21,16 @@ def read_bounded(path: Path, *, limit_bytes: int) -> bytes:
         msg = f"{path.name} is larger than {limit_bytes} bytes"
         raise ModelLoadFailed(msg)
     return content
+
+
+def read_text(path: Path, *, limit_bytes: int) -> str:
+    """Return a file's text, if it is UTF-8 of no more than `limit_bytes`.
+
+    Raises:
+        ModelLoadFailed: it is absent, unreadable, larger or no UTF-8.
+    """
+    try:
+        return read_bounded(path, limit_bytes=limit_bytes).decode()
+    except UnicodeDecodeError as error:
+        msg = f"{path.name} is not UTF-8: {error}"
+        raise ModelLoadFailed(msg) from error

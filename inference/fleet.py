@@ -286,8 +286,9 @@ class Fleet:
         station = self._stations.get(worker)
         if station is None or frame.kind == Kind.DONE:  # The reply to an UNLOAD, or to an `ask` given up.
             return
-        if frame.kind == Kind.FAILED:
-            self._dispatcher.receive_failure(station, frame.tag, str(frame.body, "utf-8", "replace"))
+        if frame.kind in {Kind.FAILED, Kind.REJECTED}:
+            detail = None if frame.kind == Kind.REJECTED else str(frame.body, "utf-8", "replace")
+            self._dispatcher.receive_failure(station, frame.tag, detail)
             return
         if frame.kind == Kind.INSEPARABLE:
             self._dispatcher.receive_inseparable(station, frame.tag)

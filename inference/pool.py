@@ -252,8 +252,8 @@ class Worker:
 
 def encode_rows(rows: Sequence[npt.NDArray[np.int64]]) -> bytes:
     """Return a batch of rows as RUN carries them."""
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    return encode_arrays({"ids": rows[0] if len(rows) == 1 else np.concatenate(rows), "lengths": lengths})
+    lengths = np.array([row.size for row in rows], dtype=np.int64)
+    return encode_arrays({"ids": rows[0].ravel() if len(rows) == 1 else np.concatenate(rows, axis=None), "lengths": lengths})
 
 
 def spawn(fd: int, *, index: int, settings: WorkerSettings) -> "subprocess.Popen[bytes]":

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from inference.arrays import Arrays
 from inference.batching import BatchLimits, StepCosts, next_batch
 from inference.counters import VersionFigures
+from inference.errors import InferenceError, InvalidInput, ModelFailed
 
 # What a worker answers: the rows' outputs as one array, or of calls with tensors each one's by name.
 Answers: TypeAlias = npt.NDArray[Any] | list[dict[str, npt.NDArray[Any]]]
@@ -102,6 +103,23 @@ class Tensors:
     def form(self) -> Hashable:
         """Return what calls must have in common to run together."""
         return self.outputs, frozenset((name, array.dtype.str, array.shape[1:]) for name, array in self.arrays.items())
+
+
+def weight_of(rows: Sequence[npt.NDArray[Any]] | Sequence[Tensors]) -> int:
+    """Return how many waiting rows each row of a call counts as: ids as one, tensors and images by their bytes."""
+    first = rows[0]
+    if isinstance(first, Tensors):
+        return first.weight
+    return 1 if first.ndim == 1 else 1 + max(row.nbytes for row in rows if not isinstance(row, Tensors)) // _BYTES_PER_ROW
+
+
+def failure_of(row: Row, detail: str | None) -> InferenceError:
+    """Return the error of a row that failed alone: the model's, or (None) that it is an image that cannot be decoded."""
+    place = row.call.rows.index(row)
+    if detail is not None:
+        return ModelFailed(detail, row=place)
+    param = f"input_data[{place}]" if len(row.call.rows) > 1 else "input_data"
+    return InvalidInput(param, "This image cannot be decoded.", reason="undecodable")
 
 
 class Priority(enum.IntEnum):

@@ -8,11 +8,12 @@ import numpy.typing as npt
 
 from inference.arrays import Arrays
 from inference.datatypes import BYTES
-from inference.errors import ModelFailed, ModelLoadFailed
+from inference.errors import InvalidInput, ModelFailed, ModelLoadFailed
+from inference.feeding import feeds_of, measured_rows, warm_up_rows
 from inference.providers import Gpu, Placement, find_placement, open_session, run_bound
 from inference.rehearsal import rows_are_apart
 from inference.signature import Signature
-from inference.tensors import Collation, pad_rows
+from inference.tensors import Collation, ImageCollation
 from inference.values import array_of, feed_of, split_rows
 
 # Rows of 32 ids: measuring takes 0.3 s on the flagship LSTM.
@@ -21,14 +22,14 @@ _MEASURED_ROWS: Final = (1, 2, 4, 8, 16)
 _MEASURED_ROUNDS: Final = 5
 # A batch's way to the worker and back, both ends' CPU; it counts for small models, not for large ones.
 _HOP_US: Final = 150.0
-# Two rows of unequal length: the padded path is warm before a caller needs it.
-_WARM_UP: Final = (np.zeros(3, dtype=np.int64), np.array([1, 2], dtype=np.int64))
 
 
 class Session:
     """One loaded model of one version."""
 
-    def __init__(self, model: bytes | memoryview, *, collation: Collation | None, signature: Signature, gpu: Gpu | None) -> None:
+    def __init__(
+        self, model: bytes | memoryview, *, collation: Collation | ImageCollation | None, signature: Signature, gpu: Gpu | None
+    ) -> None:
         """Load and warm up the model.
 
         Args:
@@ -58,8 +59,8 @@ class Session:
         if collation is not None:
             self._check_names(collation)
             try:
-                self.run(*_WARM_UP)
-                self.step_costs = self._measure_steps()
+                self.run(*warm_up_rows(collation))
+                self.step_costs = self._measure_steps(collation)
             except ModelFailed as error:
                 msg = f"the first run failed: {error.detail}"
                 raise ModelLoadFailed(msg) from error
@@ -68,22 +69,22 @@ class Session:
             # Whether calls with tensors may run together; finding out warms the model up.
             self.joins = rows_are_apart(signature, self._run_named)
 
-    def _check_names(self, collation: Collation) -> None:
+    def _check_names(self, collation: Collation | ImageCollation) -> None:
         inputs = {tensor.name for tensor in self._session.get_inputs()}
         outputs = {tensor.name for tensor in self._session.get_outputs()}
-        expected = {collation.ids_input, collation.lengths_input}
-        if inputs != expected or collation.output not in outputs:
+        if inputs != collation.inputs or collation.output not in outputs:
             msg = f"inputs {sorted(inputs)} and outputs {sorted(outputs)} are not {collation}"
             raise ModelLoadFailed(msg)
 
-    def run(self, flat: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    def run(self, flat: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return the output of rows run together, first axis = rows.
 
         Args:
-            flat: The rows' ids, one row after the other.
+            flat: The rows, one after the other: ids, or the bytes of images.
             lengths: `(rows,)`, each >= 1.
 
         Raises:
+            InvalidInput: an image cannot be decoded.
             ModelFailed: ONNX Runtime raised, or the output has not one entry per row. Declared
                 shapes cannot be trusted, so the real one is checked.
         """
@@ -91,10 +92,11 @@ class Session:
         if collation is None:
             msg = "the version has no pipeline"
             raise ModelFailed(msg)
-        padded = pad_rows(flat, lengths, pad_id=collation.pad_id)
-        feeds = {collation.ids_input: padded, collation.lengths_input: lengths}
         try:
+            feeds = feeds_of(collation, flat, lengths)
             (output,) = self._run([collation.output], feeds)
+        except InvalidInput:
+            raise
         except Exception as error:
             raise ModelFailed(str(error)) from error
         if not isinstance(output, np.ndarray) or output.dtype.kind not in "biuf" or output.ndim == 0:
@@ -140,19 +142,18 @@ class Session:
         values: list[Any] = self._session.run(names, feeds)
         return values
 
-    def _measure_steps(self) -> dict[int, float]:
+    def _measure_steps(self, collation: Collation | ImageCollation) -> dict[int, float]:
         """Return what a time step costs by the batch's rows, in microseconds (`batching.StepCosts`).
 
         The least of five rounds: a busy neighbour slows one round down, not one number of rows. CPU time,
         which a neighbour does not have a part in; of a GPU, whose time is nobody's CPU time, the time that passes.
         """
-        rounds = [[self._time_step(rows) for rows in _MEASURED_ROWS] for _ in range(_MEASURED_ROUNDS)]
+        rounds = [[self._time_step(collation, rows) for rows in _MEASURED_ROWS] for _ in range(_MEASURED_ROUNDS)]
         return dict(zip(_MEASURED_ROWS, map(min, *rounds), strict=True))
 
-    def _time_step(self, rows: int) -> float:
-        flat = np.zeros(rows * _MEASURED_STEPS, dtype=np.int64)
-        lengths = np.full(rows, _MEASURED_STEPS, dtype=np.int64)
+    def _time_step(self, collation: Collation | ImageCollation, rows: int) -> float:
+        flat, lengths, steps = measured_rows(collation, rows=rows, steps=_MEASURED_STEPS)
         clock = time.perf_counter if self.placement.provider == "cuda" else time.process_time
         started = clock()
         self.run(flat, lengths)
-        return ((clock() - started) * 1e6 + _HOP_US) / _MEASURED_STEPS
+        return ((clock() - started) * 1e6 + _HOP_US) / steps

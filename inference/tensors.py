@@ -1,7 +1,8 @@
-"""Arrays as models take them: ragged rows become padded inputs."""
+"""Arrays as models take them: ragged rows become padded inputs, and how images do."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,11 @@ class Collation:
         """Return what `from_json` takes."""
         return asdict(self)
 
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The graph's inputs that it fills: all of them."""
+        return frozenset({self.ids_input, self.lengths_input})
+
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
         """Return the collation that `as_json` described.
@@ -34,6 +40,67 @@ class Collation:
         except TypeError as error:
             msg = f"not a collation: {error}"
             raise ModelLoadFailed(msg) from error
+
+
+# A pipeline's row as it is told to the gate's sandboxed process: ids, or an image in base64.
+PipelineRow: TypeAlias = list[int] | str
+
+# Colors, and how many numbers a pixel has.
+CHANNELS: Final[Mapping[str, int]] = {"gray": 1, "rgb": 3}
+# Rows, colors, height and width of the input; `flat` is rows and all else in one, as nhwc has it.
+LAYOUTS: Final = frozenset({"nchw", "nhwc", "nhw", "flat"})
+# To the size wanted: as it fits, the sides each by their own; or by the shorter side, and the middle of it.
+RESIZES: Final = frozenset({"stretch", "crop"})
+# A file, and its pixels: 16 million are a good camera's, and 50 MB while they are decoded.
+MAX_IMAGE_BYTES: Final = 4 * 2**20
+MAX_PIXELS: Final = 2**24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCollation:
+    """How image files become a version's input, and which output answers them: (pixel / scale - mean) / std."""
+
+    image_input: str
+    output: str
+    channels: int
+    height: int
+    width: int
+    resize: str
+    layout: str
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        return asdict(self)
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The graph's inputs that it fills: all of them."""
+        return frozenset({self.image_input})
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        """Return the collation that `as_json` described.
+
+        Raises:
+            ModelLoadFailed: the description is not one.
+        """
+        try:
+            return cls(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        except (KeyError, TypeError) as error:
+            msg = f"not an image collation: {error}"
+            raise ModelLoadFailed(msg) from error
+
+
+def collation_from_json(fields: dict[str, Any]) -> Collation | ImageCollation:
+    """Return the collation of whichever kind that `as_json` described.
+
+    Raises:
+        ModelLoadFailed: the description is not one.
+    """
+    return ImageCollation.from_json(fields) if "image_input" in fields else Collation.from_json(fields)
 
 
 def pad_rows(flat: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], *, pad_id: int) -> npt.NDArray[np.int64]:

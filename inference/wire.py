@@ -45,6 +45,7 @@ class Kind(enum.IntEnum):
     RESULT = 17
     FAILED = 18
     RESULT_TENSORS = 19
+    REJECTED = 21  # An image of a RUN cannot be decoded.
     INSEPARABLE = 20  # The calls of a RUN_TENSORS ran together, but their outputs cannot be told apart.
 
 

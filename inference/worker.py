@@ -16,9 +16,9 @@ from typing import Any, Final
 from inference import sandbox, wire
 from inference.arrays import decode_arrays, encode_arrays
 from inference.devices import expects_cuda
-from inference.errors import InferenceError, ModelFailed, ModelLoadFailed
+from inference.errors import InferenceError, InvalidInput, ModelFailed, ModelLoadFailed
 from inference.signature import Signature
-from inference.tensors import Collation
+from inference.tensors import collation_from_json
 from inference.wire import Kind
 
 # A model (200 MB at most) and its description; batches are far smaller.
@@ -76,6 +76,8 @@ class _Server:
         while (frame := wire.receive_frame(self._sock, max_body_bytes=MAX_REQUEST_BYTES)) is not None:
             try:
                 reply = self._answers[frame.kind](frame.tag, frame.body)
+            except InvalidInput:  # What is wrong with it is told by the gateway, in words of ours.
+                reply = wire.encode_frame(Kind.REJECTED, frame.tag)
             except InferenceError as error:
                 reply = wire.encode_frame(Kind.FAILED, frame.tag, str(error)[:_MAX_ERROR_CHARACTERS].encode())
             if frame.kind in _HEAVY:
@@ -90,7 +92,7 @@ class _Server:
         version, description_bytes = wire.LOAD_PREFIX.unpack_from(body)
         start = wire.LOAD_PREFIX.size + description_bytes
         told = json.loads(bytes(body[wire.LOAD_PREFIX.size : start]))
-        collation = Collation.from_json(told["collation"]) if told["collation"] else None
+        collation = collation_from_json(told["collation"]) if told["collation"] else None
         signature = Signature.from_json(told["signature"])
         session = self._open_session(body[start:], collation=collation, signature=signature, gpu=self._gpu)
         self._sessions[version] = session

@@ -135,7 +135,8 @@ def problem_fields(error: Exception, *, request_id: str) -> dict[str, Any]:
         "request_id": request_id,
     }
     if param := getattr(error, "param", None):
-        fields["errors"] = [{"param": param, "code": problem.code, "detail": detail}]
+        # Finer than the problem's code where the error has a word for it: "wrong_shape", "too_many_characters".
+        fields["errors"] = [{"param": param, "code": getattr(error, "reason", problem.code), "detail": detail}]
     if faults := getattr(error, "faults", None):
         fields["errors"] = [{"param": place, "code": problem.code, "detail": sentence} for place, sentence in faults]
     return fields | _limit_facts(error)

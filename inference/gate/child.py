@@ -15,7 +15,7 @@ from inference import sandbox
 from inference.gate.limits import GateLimits
 from inference.gate.messages import Link
 from inference.gate.report import Check, failed, passed, skipped, warned
-from inference.tensors import Collation
+from inference.tensors import Collation, ImageCollation, collation_from_json
 
 
 def main(arguments: list[str]) -> None:
@@ -104,8 +104,8 @@ def _int8_task() -> Task:
     return run
 
 
-def _collation(question: dict[str, Any]) -> Collation | None:
-    return None if question["collation"] is None else Collation.from_json(question["collation"])
+def _collation(question: dict[str, Any]) -> Collation | ImageCollation | None:
+    return None if question["collation"] is None else collation_from_json(question["collation"])
 
 
 def _tell(link: Link, checks: Iterator[Check]) -> None:

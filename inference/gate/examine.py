@@ -1,5 +1,6 @@
 """Examine a model's folder: three sandboxed processes, a wall clock over each, and one report of what they found."""
 
+import base64
 import contextlib
 import json
 import os
@@ -20,6 +21,7 @@ from inference.gate.limits import GateLimits
 from inference.gate.messages import Link, LinkLost
 from inference.gate.report import Check, Outcome, Report, failed, skipped
 from inference.pipelines.pipeline import Pipeline, load_pipeline
+from inference.tensors import PipelineRow
 
 __all__ = ["Examination", "Report", "examine"]
 
@@ -131,7 +133,7 @@ class _Examiner:
         self.limits = limits
         self._folder, self._trusted, self._on_tick = folder, trusted, on_tick
         self._pipeline: Pipeline | None = None
-        self._rows: list[list[int]] | None = None
+        self._rows: list[PipelineRow] | None = None
         self._samples: bytes | None = None
 
     @property
@@ -216,16 +218,16 @@ def _figures_of(told: Mapping[str, Any]) -> dict[str, Any]:
     return figures
 
 
-def _rows_of(pipeline: Pipeline, samples: bytes, *, most: int) -> list[list[int]]:
-    """Return the provider's texts as rows of ids: a JSON list of texts, or of lists of texts."""
+def _rows_of(pipeline: Pipeline, samples: bytes, *, most: int) -> list[PipelineRow]:
+    """Return the provider's samples as rows of ids, or images: a JSON list of examples, or of lists of examples."""
     listed = json.loads(samples)
     if not isinstance(listed, list) or not 1 <= len(listed) <= most:
         msg = f"it must be a list of 1 to {most} samples"
         raise ValueError(msg)
-    rows: list[list[int]] = []
+    rows: list[PipelineRow] = []
     for sample in listed:
         prepared = pipeline.prepare(sample, max_rows=most, max_characters=_MAX_SAMPLE_CHARACTERS)
-        rows += [row.tolist() for row in prepared.rows]
+        rows += [row.tolist() if row.ndim == 1 else base64.b64encode(row.tobytes()).decode() for row in prepared.rows]
     return rows[:most]
 
 

@@ -1,5 +1,6 @@
 """Inputs to probe a model with: the provider's own samples, and made ones where its signature says what it takes."""
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inference.tensors import Collation, pad_rows
+from inference.errors import InvalidInput
+from inference.feeding import encode_png, feeds_of
+from inference.tensors import Collation, ImageCollation, PipelineRow
 
 Feeds: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
@@ -91,15 +94,30 @@ def _made_values(chosen: np.random.Generator, dtype: Any, shape: tuple[int, ...]
     return chosen.integers(0, 2, shape).astype(dtype)
 
 
-def text_feeds(rows: Sequence[Sequence[int]], collation: Collation) -> Feeds:
-    """Return rows of ids as the padded batch that serving makes of them."""
+def row_feeds(rows: Sequence[PipelineRow], collation: Collation | ImageCollation) -> Feeds:
+    """Return a pipeline's rows as the batch that serving makes of them.
+
+    Raises:
+        SampleInvalid: an image cannot be decoded.
+    """
+    if isinstance(collation, ImageCollation):
+        try:
+            files = [np.frombuffer(base64.b64decode(str(row)), dtype=np.uint8) for row in rows]
+            return feeds_of(collation, np.concatenate(files), np.array([file.size for file in files], dtype=np.int64))
+        except InvalidInput as error:
+            msg = f"An image cannot be decoded: {error.detail}"
+            raise SampleInvalid(msg) from error
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     flat = np.array([identity for row in rows for identity in row], dtype=np.int64)
-    return {collation.ids_input: pad_rows(flat, lengths, pad_id=collation.pad_id), collation.lengths_input: lengths}
+    return feeds_of(collation, flat, lengths)
 
 
-def made_rows(count: int) -> list[list[int]]:
-    """Return rows of ids of unequal lengths."""
+def made_rows(count: int, collation: Collation | ImageCollation) -> list[PipelineRow]:
+    """Return rows of ids of unequal lengths, or noisy images of unequal sizes, in base64."""
+    if isinstance(collation, ImageCollation):
+        draw = np.random.default_rng(0)
+        sizes = [(collation.height + 3 * row, collation.width + 2 * row) for row in range(count)]
+        return [base64.b64encode(encode_png(draw.integers(0, 256, size, dtype=np.uint8))).decode() for size in sizes]
     return [[position % _MADE_IDS for position in range(_MADE_LENGTHS[row % len(_MADE_LENGTHS)])] for row in range(count)]
 
 

@@ -20,13 +20,13 @@ from inference.gate.inputs import (
     made_rows,
     read_inputs,
     read_samples,
+    row_feeds,
     rows_of,
-    text_feeds,
 )
 from inference.gate.limits import GateLimits
 from inference.gate.report import Check, failed, passed, skipped, warned
 from inference.providers import open_session
-from inference.tensors import Collation
+from inference.tensors import Collation, ImageCollation, PipelineRow
 
 _BATCHES: Final = (1, 2, 8)
 # Runs that p50 and p99 are taken from, and seconds they may take together.
@@ -47,12 +47,12 @@ class Stop(Exception):
 class Probe:
     """One model under examination."""
 
-    def __init__(self, model: bytes, *, collation: Collation | None, limits: GateLimits, enter: Stage) -> None:
+    def __init__(self, model: bytes, *, collation: Collation | ImageCollation | None, limits: GateLimits, enter: Stage) -> None:
         """Load it.
 
         Args:
             model: The ONNX file.
-            collation: The names its text pipeline uses; None for raw tensors.
+            collation: What its pipeline feeds it; None for raw tensors.
             limits: What it may take.
             enter: Called with the name of each stage as it begins, so that whoever waits knows where it ended.
 
@@ -79,7 +79,7 @@ class Probe:
     def _check_pipeline_names(self) -> None:
         if self._collation is None:
             return
-        names, expected = {one.name for one in self._inputs}, {self._collation.ids_input, self._collation.lengths_input}
+        names, expected = {one.name for one in self._inputs}, self._collation.inputs
         outputs = {one.name for one in self._session.get_outputs()}
         if names != expected or self._collation.output not in outputs:
             detail = f"pipeline.json names the inputs {sorted(expected)} and the output {self._collation.output!r}; the model has {sorted(names)} and {sorted(outputs)}."
@@ -90,12 +90,12 @@ class Probe:
         outputs: Outputs = self._session.run(self._outputs, dict(feeds))
         return outputs
 
-    def examine(self, samples: bytes | None, rows: Sequence[Sequence[int]] | None) -> Iterator[Check]:
+    def examine(self, samples: bytes | None, rows: Sequence[PipelineRow] | None) -> Iterator[Check]:
         """Yield a check of each thing it does, on made and on the provider's inputs.
 
         Args:
             samples: The provider's samples.json, for raw tensors.
-            rows: The provider's samples as rows of ids, for a text pipeline.
+            rows: The provider's samples as rows of ids or as images, for a pipeline.
 
         Raises:
             Stop: no input could be run, or one of the provider's failed.
@@ -118,9 +118,12 @@ class Probe:
         yield self._latency(probes[0])
         yield self._memory()
 
-    def _given(self, samples: bytes | None, rows: Sequence[Sequence[int]] | None) -> list[Feeds]:
+    def _given(self, samples: bytes | None, rows: Sequence[PipelineRow] | None) -> list[Feeds]:
         if self._collation is not None:
-            return [text_feeds([row], self._collation) for row in rows or ()]
+            try:
+                return [row_feeds([row], self._collation) for row in rows or ()]
+            except SampleInvalid as error:
+                raise Stop(failed("samples", str(error))) from error
         if samples is None:
             return []
         try:
@@ -145,7 +148,7 @@ class Probe:
     def _made(self) -> list[Feeds]:
         """Return single-row inputs that the model takes, or none."""
         if self._collation is not None:
-            return [text_feeds([row], self._collation) for row in made_rows(max(_BATCHES))]
+            return [row_feeds([row], self._collation) for row in made_rows(max(_BATCHES), self._collation)]
         for size in MADE_SIZES:
             feeds = made_feeds(self._inputs, size=size, rows=1, seed=0)
             if feeds is not None and self._takes(feeds):
@@ -183,7 +186,7 @@ class Probe:
         else:
             yield passed("numbers", "All answers are finite.")
 
-    def _parity(self, given: Sequence[Feeds], made: Sequence[Feeds], rows: Sequence[Sequence[int]] | None) -> Iterator[Check]:
+    def _parity(self, given: Sequence[Feeds], made: Sequence[Feeds], rows: Sequence[PipelineRow] | None) -> Iterator[Check]:
         """Compare each row alone with the same row in a batch: calls of strangers will share batches."""
         self.figures["batched"] = False
         if self._collation is None and not is_batchable(self._inputs):
@@ -210,13 +213,13 @@ class Probe:
         yield passed("parity", f"Rows alone and in batches of 2 and 8 agree to {worst:.1g}.")
 
     def batches(
-        self, given: Sequence[Feeds], made: Sequence[Feeds], rows: Sequence[Sequence[int]] | None, *, size: int
+        self, given: Sequence[Feeds], made: Sequence[Feeds], rows: Sequence[PipelineRow] | None, *, size: int
     ) -> Iterator[tuple[Feeds, list[Feeds]]]:
         """Yield batches beside the rows they consist of: of samples, and of made inputs."""
         if self._collation is not None:
-            for several in (list(rows or ())[:size], made_rows(size)):
+            for several in (list(rows or ())[:size], made_rows(size, self._collation)):
                 if len(several) > 1:
-                    yield text_feeds(several, self._collation), [text_feeds([row], self._collation) for row in several]
+                    yield row_feeds(several, self._collation), [row_feeds([row], self._collation) for row in several]
             return
         for singles in ([one for one in given if rows_of(one) == 1][:size], list(made)[:size]):
             joined = join_feeds(singles) if len(singles) > 1 else None
@@ -245,7 +248,7 @@ class Probe:
         return worst
 
     def _unbatched(self, why: str) -> Check:
-        """A text pipeline is always served in batches; raw tensors can be run call by call."""
+        """A pipeline is always served in batches; raw tensors can be run call by call."""
         if self._collation is not None:
             return failed("parity", why)
         return warned("parity", f"{why} Calls run alone.")
@@ -294,7 +297,7 @@ def compare_int8(
     quantized: Probe,
     *,
     samples: bytes | None,
-    rows: Sequence[Sequence[int]] | None,
+    rows: Sequence[PipelineRow] | None,
     tolerance: float,
     sizes: tuple[int, int],
 ) -> tuple[Check, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Text to token ids and lengths, by one tokenizer shared by training and serving."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 # Apostrophes stay inside words ("don't" is one token, and its sentiment is in the "n't").
@@ -101,7 +101,32 @@ def _blank(line: str, places: Sequence[int], pair: str) -> tuple[str, list[int]]
     return line.replace(pair, " "), [*kept, *places[last:]]
 
 
-def token_ids(text: str, vocabulary: Mapping[str, int], *, unknown_id: int, max_tokens: int) -> list[int]:
-    """Return the ids of the text's first `max_tokens` words; unknown words get `unknown_id`."""
+def characters(text: str) -> list[str]:
+    """Split text into its lowercase characters, spaces and control characters left out.
+
+    For Chinese, and any script where a character says enough. Full-width and other forms of a
+    character are brought to the usual one (NFKC).
+    """
+    return [span.word for span in character_spans(text)]
+
+
+def character_spans(text: str) -> list[WordSpan]:
+    """Return the characters of `characters`, in order, with their places."""
+    return [
+        WordSpan(out, place, place + 1)
+        for place, char in enumerate(text)
+        for out in unicodedata.normalize("NFKC", char).lower()
+        if unicodedata.category(out)[0] not in "ZC"
+    ]
+
+
+TOKENIZERS: Final[Mapping[str, Callable[[str], list[str]]]] = {"words": words, "characters": characters}
+SPANS: Final[Mapping[str, Callable[[str], list[WordSpan]]]] = {"words": word_spans, "characters": character_spans}
+
+
+def token_ids(
+    text: str, vocabulary: Mapping[str, int], *, unknown_id: int, max_tokens: int, split: Callable[[str], list[str]] = words
+) -> list[int]:
+    """Return the ids of the text's first `max_tokens` tokens; unknown ones get `unknown_id`."""
     find = vocabulary.get
-    return [find(word, unknown_id) for word in words(text)[:max_tokens]]
+    return [find(token, unknown_id) for token in split(text)[:max_tokens]]

@@ -15,8 +15,7 @@ from billing.pricing import Terms
 from inference import explain
 from inference.engine import Engine, Inferred, Priority
 from inference.errors import InvalidInput, ModelFailed
-from inference.pipelines.pipeline import Prepared
-from inference.pipelines.text import word_spans
+from inference.pipelines.pipeline import ImagePipeline, Prepared, TextPipeline
 from inference.signature import Signature, TensorSpec
 from marketplace.gateway import native
 from marketplace.gateway.cache import hash_rows, hash_tensors
@@ -60,6 +59,8 @@ class ExplainWire:
             InvalidInput: the version does not take it, cannot be explained, or it takes too many rows (422).
         """
         input_data, parameters = native.read_fields(body)
+        if isinstance(version.bundle.pipeline, ImagePipeline):
+            raise InvalidInput(param="input_data", detail="Predictions from images cannot be explained.", reason="not_explainable")
         if version.bundle.pipeline is not None:
             return _explain_texts(input_data, parameters, version, terms, limits=limits, body_bytes=len(body))
         return _explain_features(input_data, parameters, version, terms, limits=limits, body_bytes=len(body))
@@ -139,7 +140,7 @@ def _explain_texts(
 ) -> ExplainCall:
     """Make a row for each text, and one without each of its words."""
     pipeline = version.bundle.pipeline
-    assert pipeline is not None
+    assert isinstance(pipeline, TextPipeline)
     _check_parameters(parameters, frozenset({"label"}))
     if "label" in parameters and parameters["label"] not in pipeline.labels:
         detail = f"This version's labels are {', '.join(pipeline.labels)}."
@@ -157,7 +158,7 @@ def _explain_texts(
 
 def _render_texts(call: ExplainCall, inferred: Inferred, version: ServedVersion) -> list[dict[str, Any]]:
     pipeline = version.bundle.pipeline
-    assert pipeline is not None
+    assert isinstance(pipeline, TextPipeline)
     assert call.prepared is not None
     ranked = pipeline.render(call.prepared, inferred.outputs, {})
     explained = []
@@ -168,7 +169,7 @@ def _render_texts(call: ExplainCall, inferred: Inferred, version: ServedVersion)
         label = call.asked.get("label") or rows[0][0]["label"]
         scores = [float(next(entry["score"] for entry in row if entry["label"] == label)) for row in rows]
         # The pipeline may have cut the text off: the spans beyond it were not read.
-        spans = word_spans(text)[:count]
+        spans = pipeline.spans(text)[:count]
         elements = [
             {"text": text[span.start : span.end], "start": span.start, "end": span.end, "attribution": round(attribution, _DIGITS)}
             for span, attribution in zip(spans, explain.attributions(scores), strict=True)

@@ -26,6 +26,7 @@ import onnx
 from inference import devices, landlock, providers
 from inference.artifacts import Bundle, load_bundle
 from inference.engine import Engine
+from inference.pipelines.pipeline import TextPipeline
 from inference.pool import WorkerSettings
 from inference.providers import Gpu
 from inference.session import Session
@@ -122,7 +123,7 @@ def compare(name: str, bundle: Bundle, gpu: Gpu, *, seconds: float) -> None:
     """Compare the model's answers on both, and measure each in batches of growing size."""
     print(f"\n## {name}")
     opened = open_both(bundle, gpu)
-    assert bundle.pipeline
+    assert isinstance(bundle.pipeline, TextPipeline)
     words = len(bundle.pipeline.vocabulary)
     check(f"{name}: get_providers() of the session says CUDA", holds=opened["cuda"].placement.provider == "cuda")
     check(f"{name}: its LSTMs are on the GPU", holds="LSTM" not in opened["cuda"].placement.cpu_operators)
@@ -151,7 +152,7 @@ def compare(name: str, bundle: Bundle, gpu: Gpu, *, seconds: float) -> None:
 async def call_engine(name: str, bundle: Bundle, gpu: Gpu, *, seconds: float) -> None:
     """Call the model through the engine and its sandboxed worker, one by one and 256 at once."""
     print(f"\n## {name} through the engine")
-    assert bundle.pipeline
+    assert isinstance(bundle.pipeline, TextPipeline)
     words = len(bundle.pipeline.vocabulary)
     answers = {}
     for device in ("cpu", "cuda"):

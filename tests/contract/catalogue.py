@@ -12,6 +12,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from tests.inference.models import mean_model, write_bundle
+from tests.inference.pictures import write as write_colors
+
 # The mirror's inputs and outputs, by the protocol's names.
 DATATYPES = {
     "BOOL": TensorProto.BOOL,
@@ -70,6 +73,13 @@ def linear() -> onnx.ModelProto:
     return model_of(nodes, [tensor("x", TensorProto.FLOAT, ["rows", 2])], [tensor("score", TensorProto.FLOAT, ["rows", 1])])
 
 
+def write_hanzi(folder: Path) -> Path:
+    """Write a Chinese model that reads characters: the more of its last ones, the better."""
+    write_bundle(folder, mean_model(), tokenizer="characters", labels=["负面", "正面"])
+    (folder / "vocabulary.txt").write_text("\n".join(["<pad>", "<unk>", *map(str, range(598)), "好"]) + "\n")  # "好" is 600.
+    return folder
+
+
 def main() -> None:
     """Publish all of them."""
     django.setup()
@@ -96,6 +106,12 @@ def main() -> None:
             (source / "card.md").write_text(f"# {name}\n")
             entry = list_model(owner=owner, name=name, source=source, public=owner == acme, by="test")
             publish_version(model=entry, source=source, unit=unit, unit_nanos=1000, by="test")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, source in (("colors", write_colors(Path(folder) / "colors")), ("hanzi", write_hanzi(Path(folder) / "hanzi"))):
+            (source / "card.json").write_text(json.dumps({"title": name, "summary": name, "task": "classification"}))
+            (source / "card.md").write_text(f"# {name}\n")
+            entry = list_model(owner=acme, name=name, source=source, public=True, by="test")
+            publish_version(model=entry, source=source, unit="row" if name == "colors" else "token", unit_nanos=1000, by="test")
     print(issue_key(organization=other, name="theirs", settings=KeySettings(), by="test")[1])
 
 

@@ -1,6 +1,7 @@
 """From a caller's text to rows of ids, and from probabilities to labels."""
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ from hypothesis import strategies as st
 
 from inference.errors import InvalidInput, ModelFailed, ModelLoadFailed
 from inference.pipelines.answers import make_answers
-from inference.pipelines.pipeline import Pipeline, Prepared, load_pipeline
+from inference.pipelines.pipeline import Prepared, TextPipeline, load_pipeline
+from inference.pipelines.text import character_spans, characters
 from inference.tensors import Collation
 from tests.inference.models import PIPELINE, WORDS
 
-TEXTS = Pipeline(
+TEXTS = TextPipeline(
     vocabulary={word: number for number, word in enumerate(WORDS)},
+    tokenizer="words",
     unknown_id=1,
     max_tokens=6,
     answers=make_answers("binary", ["negative", "positive"]),
-    collation=Collation("ids", "lengths", "probability", pad_id=0),
+    texts=Collation("ids", "lengths", "probability", pad_id=0),
 )
 
 
@@ -183,3 +186,29 @@ def test_a_pipeline_file_that_is_no_object_is_refused(tmp_path: Path, text: str)
 
     with pytest.raises(ModelLoadFailed):
         load_pipeline(tmp_path)
+
+
+def test_chinese_texts_may_be_read_character_by_character() -> None:
+    assert characters("这部 电影\uff0c很好\uff01\n") == list("这部电影,很好!")
+    assert characters("\uff21b\u2460 \ufb01") == ["a", "b", "1", "f", "i"]
+    assert characters(" \t　\x00") == []
+
+
+@given(st.text())
+def test_each_character_is_where_it_was_found(text: str) -> None:
+    for span in character_spans(text):
+        assert span.end == span.start + 1 <= len(text)
+        assert span.word in unicodedata.normalize("NFKC", text[span.start]).lower()
+
+
+def test_a_pipeline_may_read_characters_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "vocabulary.txt").write_text("<pad>\n<unk>\n好\n差\n片\n")
+    (tmp_path / "pipeline.json").write_text(json.dumps(PIPELINE | {"tokenizer": "characters", "labels": ["负面", "正面"]}))
+
+    pipeline = load_pipeline(tmp_path)
+    prepared = pipeline.prepare(["好片", "差 片\uff01"], max_rows=4, max_characters=100)
+
+    assert [row.tolist() for row in prepared.rows] == [[2, 4], [3, 4, 1]]
+    assert prepared.tokens == 5
+    assert list(pipeline.labels) == ["负面", "正面"]
+    assert "characters" in pipeline.schema()["properties"]["input_data"]["description"]

@@ -14,7 +14,7 @@ from marketplace.gateway.cache import hash_rows, hash_tensors
 from marketplace.gateway.oip.compression import accepted_encoding, compress, inflate
 from marketplace.gateway.oip.requests import HEADER_LENGTH, InferRequest, RequestedOutput, parse_request
 from marketplace.gateway.oip.responses import Output, classify, render_json, render_response
-from marketplace.gateway.oip.views import labels_of, signature_of, tensors_of, texts_of
+from marketplace.gateway.oip.views import examples_of, labels_of, signature_of, tensors_of
 from marketplace.gateway.options import GatewaySettings
 from marketplace.gateway.replies import Reply, refusal_headers
 from marketplace.gateway.request import Request
@@ -56,7 +56,7 @@ class OipWire:
         pipeline = version.bundle.pipeline
         if pipeline is None:
             return _tensor_call(asked, outputs, version, terms, body_bytes=len(full))
-        prepared = pipeline.prepare(texts_of(asked.inputs), max_rows=limits.max_rows, max_characters=limits.max_characters)
+        prepared = pipeline.prepare(examples_of(asked.inputs, pipeline), max_rows=limits.max_rows, max_characters=limits.max_characters)
         # Counted inflated: the same tensors cost the same however they travel.
         units = count_units(terms, rows=len(prepared.rows), tokens=prepared.tokens, body_bytes=len(full))
         return OipCall(asked, outputs, prepared, len(prepared.rows), units)

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.errors import InvalidInput, ModelFailed
-from inference.pipelines.pipeline import Pipeline
+from inference.pipelines.image_heads import is_picture
+from inference.pipelines.pipeline import ImagePipeline, Pipeline
 from inference.signature import Signature, TensorSpec
 from marketplace.gateway.versions import ServedVersion
 
@@ -38,12 +39,36 @@ def labels_of(version: ServedVersion) -> Sequence[str]:
     return pipeline.labels if pipeline else ()
 
 
+def examples_of(inputs: Mapping[str, npt.NDArray[Any]], pipeline: Pipeline) -> list[str] | list[bytes]:
+    """Return the examples of a call with a pipeline: texts; or images, as files or in base64.
+
+    Raises:
+        InvalidInput: the one input is not `input_data`, BYTES `(rows,)` or `(rows, 1)`; or texts are no UTF-8.
+    """
+    if not isinstance(pipeline, ImagePipeline):
+        return texts_of(inputs)
+    files = _elements_of(inputs)
+    if all(is_picture(file) for file in files):
+        return files
+    return texts_of(inputs)  # In base64, as JSON carries them.
+
+
 def texts_of(inputs: Mapping[str, npt.NDArray[Any]]) -> list[str]:
     """Return the texts of a call with a pipeline.
 
     Raises:
         InvalidInput: the one input is not `input_data`, BYTES `(rows,)` or `(rows, 1)` of UTF-8.
     """
+    texts: list[str] = []
+    for element in _elements_of(inputs):
+        try:
+            texts.append(element.decode())
+        except UnicodeDecodeError:
+            raise InvalidInput(param=f"inputs.{INPUT}", detail=f"Element {len(texts)} is no UTF-8 text.", reason="wrong_encoding") from None
+    return texts
+
+
+def _elements_of(inputs: Mapping[str, npt.NDArray[Any]]) -> list[bytes]:
     for name in inputs:
         if name != INPUT:
             raise InvalidInput(param=f"inputs.{name[:80]}", detail=f"This version takes one input, {INPUT}.", reason="unknown_input")
@@ -52,13 +77,8 @@ def texts_of(inputs: Mapping[str, npt.NDArray[Any]]) -> list[str]:
         raise InvalidInput(param=f"inputs.{INPUT}", detail="The datatype must be BYTES.", reason="wrong_datatype")
     if array.ndim != 1 and array.shape[1:] != (1,):
         raise InvalidInput(param=f"inputs.{INPUT}", detail=f"The shape must be [-1]; this is {list(array.shape)}.", reason="wrong_shape")
-    texts: list[str] = []
-    for element in array.ravel().tolist():
-        try:
-            texts.append(element.decode())
-        except UnicodeDecodeError:
-            raise InvalidInput(param=f"inputs.{INPUT}", detail=f"Element {len(texts)} is no UTF-8 text.", reason="wrong_encoding") from None
-    return texts
+    elements: list[bytes] = array.ravel().tolist()
+    return elements
 
 
 def tensors_of(prediction: Sequence[Any], pipeline: Pipeline) -> dict[str, npt.NDArray[Any]]:

@@ -5,15 +5,15 @@ import pytest
 
 from inference.errors import ModelFailed
 from inference.pipelines.answers import make_answers
-from inference.pipelines.pipeline import Pipeline
+from inference.pipelines.pipeline import TextPipeline
 from inference.tensors import Collation
 from marketplace.gateway.oip.views import tensors_of
 
 COLLATION = Collation("ids", "lengths", "output", pad_id=0)
 
 
-def pipeline(kind: str, labels: list[str]) -> Pipeline:
-    return Pipeline(vocabulary={}, unknown_id=0, max_tokens=4, answers=make_answers(kind, labels), collation=COLLATION)
+def pipeline(kind: str, labels: list[str]) -> TextPipeline:
+    return TextPipeline(vocabulary={}, tokenizer="words", unknown_id=0, max_tokens=4, answers=make_answers(kind, labels), texts=COLLATION)
 
 
 def test_labels_become_the_best_one_and_the_scores_in_the_order_of_the_output() -> None:
