@@ -70,7 +70,9 @@ class VersionForm(forms.Form):
         help_text=gettext_lazy("A list of inputs as a call would send them. Without it, no int8 model is made, and less can be examined."),
     )
     pipeline = forms.FileField(
-        label="pipeline.json", required=False, help_text=gettext_lazy("For texts and images. Without it callers send the model’s tensors by name.")
+        label="pipeline.json",
+        required=False,
+        help_text=gettext_lazy("For texts and images. Without it callers send the model’s tensors by name."),
     )
     vocabulary = forms.FileField(label="vocabulary.txt", required=False, help_text=gettext_lazy("With a text pipeline: one token a line."))
     unit = forms.ChoiceField(label=gettext_lazy("What is charged"), choices=Price.Unit, initial=Price.Unit.ROW)
