@@ -39,7 +39,13 @@ OPERATOR_PAGES: Final[dict[str, Any]] = {
     },
     "SIDEBAR": {
         "navigation": [
-            {"title": None, "items": [{"title": "Now", "icon": "monitoring", "link": reverse_lazy("admin:index")}]},
+            {
+                "title": None,
+                "items": [
+                    {"title": "Now", "icon": "monitoring", "link": reverse_lazy("admin:index")},
+                    {"title": "Money", "icon": "savings", "link": reverse_lazy("operator_money")},
+                ],
+            },
             _menu(
                 "Tenants",
                 ("Organizations", "apartment", "marketplace_organization"),
@@ -71,6 +77,13 @@ OPERATOR_PAGES: Final[dict[str, Any]] = {
                 ("Disputes", "gavel", "billing_dispute"),
                 ("Asked of Stripe", "outbox", "billing_outboxrow"),
                 ("Heard from Stripe", "inbox", "billing_stripeevent"),
+            ),
+            _menu(
+                "Providers",
+                ("Who is paid", "storefront", "billing_payoutaccount"),
+                ("Payouts", "send_money", "billing_payout"),
+                ("To their banks", "account_balance", "billing_bankpayout"),
+                ("Compared with Stripe", "fact_check", "billing_payoutcheck"),
             ),
             _menu("Machinery", ("Processes", "memory", "billing_gatewayprocess"), ("Leases", "lock_clock", "billing_lease")),
         ],

@@ -71,7 +71,7 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
         "figures": [
             *_traffic(minutes, now),
             *_money(now),
-            _books(run),
+            books_figure(run),
             Figure("Tasks waiting", _waiting_tasks(), "for Celery"),
             _outbox(now),
         ],
@@ -140,7 +140,8 @@ def _rounded(nanos: int) -> str:
     return f"${nanos / 10**9:,.2f}" if nanos >= 10**9 else show_money(nanos)
 
 
-def _books(run: BooksRun | None) -> Figure:
+def books_figure(run: BooksRun | None) -> Figure:
+    """Return whether the books balance, as a tile."""
     if run is None:
         return Figure("Books differ by", "–", "not checked yet: that is done once an hour")
     note = run.first or f"every balance equals its facts, checked {show_age(run.finished_at)}"

@@ -10,6 +10,7 @@ from django.test import Client
 from billing.ids import uuid7
 from billing.ledger import grant_credit
 from billing.models import (
+    BankPayout,
     Budget,
     Dispute,
     GatewayProcess,
@@ -18,6 +19,9 @@ from billing.models import (
     Lease,
     OutboxRow,
     PaymentRefund,
+    Payout,
+    PayoutAccount,
+    PayoutCheck,
     Price,
     StripeEvent,
     StripeEventWork,
@@ -111,6 +115,13 @@ def everything(event: UsageEvent, organization: Organization) -> None:
     )
     PaymentRefund.objects.create(top_up=top_up, amount_cents=100, reason="test", by="test")
     Dispute.objects.create(dispute_id="dp_1", top_up=top_up, amount_cents=400, status="won")
+    PayoutAccount.objects.create(account=organization.account, country="US", connected_id="acct_1")
+    payout = Payout.objects.create(account=organization.account, amount_cents=100, currency="usd", connected_id="acct_1", by="test")
+    payout.reversals.create(amount_cents=10, reason="test", by="test")
+    BankPayout.objects.create(
+        payout_id="po_1", account=organization.account, amount_cents=90, currency="usd", status="paid", arrives_at=datetime.now(UTC)
+    )
+    PayoutCheck.objects.create(day=datetime.now(UTC).date())
     OutboxRow.objects.create(account=organization.account, kind="refund.create", subject="1", due_at=datetime.now(UTC))
     webhook = StripeEvent.objects.create(
         event_id="evt_1", type="charge.refunded", object_id="ch_1", livemode=False, occurred_at=datetime.now(UTC), body="{}"
