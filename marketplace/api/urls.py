@@ -9,6 +9,7 @@ from marketplace.api.invoices import Invoice, Invoices, UpcomingInvoice
 from marketplace.api.keys import Key, KeyRevocation, KeyRotation, Keys
 from marketplace.api.organization import Balance, Organization
 from marketplace.api.payments import PaymentMethod, PaymentMethods, TopUp, TopUps
+from marketplace.api.payouts import Payout, Payouts, Revenue
 from marketplace.api.predictions import OnePrediction, PredictionCancellation, Predictions
 from marketplace.api.receipts import InvoiceProof, Receipt, Receipts
 from marketplace.api.requests import LoggedRequest, Requests
@@ -59,6 +60,9 @@ urlpatterns = [
     path("invoices/upcoming", UpcomingInvoice.as_view(), name="invoice_upcoming"),
     path("invoices/<str:number>", Invoice.as_view(), name="invoice"),
     path("invoices/<str:number>/receipts/<str:request_id>", InvoiceProof.as_view(), name="invoice_proof"),
+    path("revenue", Revenue.as_view(), name="revenue"),
+    path("payouts", Payouts.as_view(), name="payouts"),
+    path("payouts/<str:payout_id>", Payout.as_view(), name="payout"),
     path("receipts", Receipts.as_view(), name="receipts"),
     path("receipts/<str:request_id>", Receipt.as_view(), name="receipt"),
     re_path(r"^", Nowhere.as_view(), name="nowhere"),

@@ -19,7 +19,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from billing.ids import public_id, uuid7
 from billing.ledger import grant_credit
-from billing.models import Budget, Card, Customer, GatewayProcess, Invoice, Price, Receipt, TopUp, UsageEvent
+from billing.models import Budget, Card, Customer, GatewayProcess, Invoice, Payout, PayoutAccount, Price, Receipt, TopUp, UsageEvent
 from billing.money import Nanos
 from inference.gate.report import Report
 from marketplace.keys import KeySettings, issue_key, revoke_key
@@ -99,6 +99,9 @@ ROUTES = {
     "payment_methods": Route("/v1/payment-methods", is_live_only=True),
     "payment_method": Route("/v1/payment-methods/{card}", {"DELETE": None}, ("card",), is_live_only=True),
     "invoice_proof": Route("/v1/invoices/{invoice}/receipts/{request}", names=("invoice", "request"), is_live_only=True),
+    "revenue": Route("/v1/revenue", is_live_only=True),
+    "payouts": Route("/v1/payouts", is_live_only=True),
+    "payout": Route("/v1/payouts/{payout}", names=("payout",), is_live_only=True),
     "receipts": Route("/v1/receipts", is_live_only=True),
     "receipt": Route("/v1/receipts/{request}", names=("request",), is_live_only=True),
     "nowhere": Route("/v1/nothing/here", is_open=True, own_status=404),
@@ -187,6 +190,8 @@ def settle_in(organization: Organization) -> Tenant:
     top_up = TopUp.objects.create(account=organization.account, amount_cents=500, currency="usd", source="checkout", by="test")
     customer = Customer.objects.create(account=organization.account, customer_id=f"cus_{organization.slug}")
     card = Card.objects.create(customer=customer, card_id=f"pm_{organization.slug}", exp_month=1, exp_year=2030, attached_at=OCTOBER)
+    PayoutAccount.objects.create(account=organization.account, connected_id=f"acct_{organization.slug}")
+    sent = Payout.objects.create(account=organization.account, amount_cents=100, currency="usd", connected_id="acct_x", by="test")
     ids = {
         "key": public_id("key", key.pk),
         "model": model.path,
@@ -198,6 +203,7 @@ def settle_in(organization: Organization) -> Tenant:
         "delivery": public_id("whd", delivery.pk),
         "top_up": public_id("top", top_up.pk),
         "card": card.card_id,
+        "payout": public_id("pay", sent.pk),
     }
     return Tenant(organization, secret, test_secret, ids)
 
@@ -245,6 +251,7 @@ def absent(organization: Organization) -> dict[str, str]:
         "delivery": public_id("whd", uuid7()),
         "top_up": public_id("top", uuid7()),
         "card": "pm_nobody",
+        "payout": public_id("pay", uuid7()),
     }
 
 
@@ -264,6 +271,8 @@ def state_of(organization: Organization) -> list[Any]:
         *organization.account.invoices.order_by("pk").values(),
         *organization.account.top_ups.order_by("pk").values(),
         *Card.objects.filter(customer__account=organization.account).values(),
+        *organization.account.payouts.order_by("pk").values(),
+        *PayoutAccount.objects.filter(account=organization.account).values(),
         organization.audit_events.count(),
     ]
 

@@ -7,15 +7,17 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from billing import payout_runs
 from billing.ids import public_id
 from billing.invoicing import close_period
-from billing.models import Card, Receipt
+from billing.models import Account, Card, Payout, Receipt
 from inference.gate.examine import Examination
 from inference.gate.report import Report, passed
 from marketplace.models import ApiKey, Organization
 from marketplace.problems import PROBLEMS
 from marketplace.publishing import go_live, note_examination
 from marketplace.webhooks.endpoints import register_endpoint, send_test
+from tests.billing.payees import earn, later, onboard
 from tests.marketplace.jobs import queue_batch, queue_prediction
 from tests.marketplace.uploaded import a_model, submitted
 from tests.till import Till
@@ -86,6 +88,14 @@ def settle_model(owner: Organization) -> dict[bool, dict[str, Any]]:
     return {is_fresh: {"owner": owner.slug, "name": model.name, "version": 1 + is_fresh} for is_fresh in (False, True)}
 
 
+def _earned(till: Till, account: Account) -> Payout:
+    """Have a share earned and sent."""
+    onboard(till, account)
+    earn(account, 1500)
+    (payout,) = payout_runs.pay_providers(now=later(), by="test")
+    return payout
+
+
 def test_every_operation_answers_as_documented(till: Till, document: dict[str, Any], api: Any, key: ApiKey, use: Any) -> None:
     from datetime import UTC, datetime
 
@@ -109,6 +119,7 @@ def test_every_operation_answers_as_documented(till: Till, document: dict[str, A
         "name": "sentiment",
         "top_up_id": public_id("top", till.top_up(key.organization.account).pk),
         "card_id": Card.objects.get().card_id,
+        "payout_id": public_id("pay", _earned(till, key.organization.account).pk),
     }
     bodies = {
         "create_top_up": {"amount": "25.00"},
