@@ -176,6 +176,10 @@ class MaxCostExceeded(MarketplaceError):
 
     code = "max_cost_exceeded"
 
+    def __init__(self, *, limit: str, asked: str) -> None:
+        super().__init__(f"The call could cost {asked}; its X-Max-Cost is {limit}.")
+        self.limit, self.asked = limit, asked
+
 
 class IdempotencyKeyReused(MarketplaceError):
     """This Idempotency-Key was used with another body."""

@@ -4,6 +4,7 @@ Source: RFC 9457. `billing` and `inference` know nothing of HTTP; a test fails w
 of theirs is missing here.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from django.utils.translation import gettext_noop as _  # English on the wire; t
 
 from billing.errors import BudgetExceeded, StorageUnavailable
 from billing.money import to_decimal_string
-from marketplace.errors import RateLimited
+from marketplace.errors import MaxCostExceeded, RateLimited
 
 NOTHING: Final = _("Nothing was run and nothing was charged.")
 
@@ -166,5 +167,14 @@ def _limit_facts(error: Exception) -> dict[str, Any]:
             "raise_at": f"{settings.SITE_URL}/{'billing' if is_balance else 'keys'}/",
         }
     if isinstance(error, RateLimited):
-        return {"policy": error.policy, "limit": error.limit, "window_s": error.window_s, "raise_at": f"{settings.SITE_URL}/keys/"}
+        return {
+            "policy": error.policy,
+            "limit": error.limit,
+            "used": error.limit,
+            "window_s": error.window_s,
+            "resets_in_s": math.ceil(error.retry_after_s),  # When the next call is let in; the whole limit takes the window.
+            "raise_at": f"{settings.SITE_URL}/keys/",
+        }
+    if isinstance(error, MaxCostExceeded):  # The caller's own limit: nothing is used up, and its header raises it.
+        return {"policy": "x_max_cost", "limit": error.limit, "asked": error.asked}
     return {}

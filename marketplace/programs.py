@@ -53,7 +53,8 @@ def site_programs(*, listener_fd: int) -> list[Program]:
         "--loglevel",
         "WARNING",
     ]
-    beat = [*celery, "beat", "--schedule", str(settings.VAR_DIR / "celerybeat"), "--pidfile", "", "--loglevel", "WARNING"]
+    schedule = ["--scheduler", "marketplace.beat:SturdyScheduler", "--schedule", str(settings.VAR_DIR / "celerybeat")]
+    beat = [*celery, "beat", *schedule, "--pidfile", "", "--loglevel", "WARNING"]
     fake = [
         *python, "billing.providers.fake",
         "--port", str(settings.STRIPE_FAKE_PORT),

@@ -38,8 +38,7 @@ class CallOptions(NamedTuple):
             MaxCostExceeded: it could; nothing was held.
         """
         if self.max_cost is not None and highest > self.max_cost:
-            message = f"The call could cost {to_decimal_string(highest)}; its X-Max-Cost is {to_decimal_string(self.max_cost)}."
-            raise MaxCostExceeded(message)
+            raise MaxCostExceeded(limit=to_decimal_string(self.max_cost), asked=to_decimal_string(highest))
 
 
 def read_options(request: Request, settings: GatewaySettings, *, timeout_us: int | None) -> CallOptions:

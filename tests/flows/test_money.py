@@ -112,6 +112,15 @@ def test_a_rate_limited_key_is_429_and_told_when_to_come_back(site: Site) -> Non
     assert answers[0].headers["ratelimit-policy"] == '"key";q=3;w=60'
     assert [answer.headers["ratelimit"].split(";")[1] for answer in answers[:3]] == ["r=2", "r=1", "r=0"]
     assert 1 <= int(answers[3].headers["retry-after"]) <= 20
+    told = answers[3].json()
+    assert {name: told[name] for name in ("policy", "limit", "used", "window_s")} == {
+        "policy": "key",
+        "limit": 3,
+        "used": 3,
+        "window_s": 60,
+    }
+    assert 1 <= told["resets_in_s"] <= 20
+    assert told["raise_at"].endswith("/keys/")
     assert site.events_of(key["id"]) == 3
 
 

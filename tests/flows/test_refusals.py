@@ -158,7 +158,13 @@ def test_a_header_that_cannot_be_used_is_400_and_named(site: Site, caller: Calle
 def test_a_call_that_could_cost_more_than_its_x_max_cost_is_402(site: Site, caller: Caller) -> None:
     before = site.charged()
 
-    assert_refused(caller.predict(x_max_cost="0.000000001"), 402, "max_cost_exceeded")
+    refused = caller.predict(x_max_cost="0.000000001")
+    assert_refused(refused, 402, "max_cost_exceeded")
+    assert {name: refused.json()[name] for name in ("policy", "limit", "asked")} == {
+        "policy": "x_max_cost",
+        "limit": "0.000000001",
+        "asked": "0.000001000",
+    }
 
     assert site.charged() == before
     assert caller.predict(x_max_cost="0.01").status == 200

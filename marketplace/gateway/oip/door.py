@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from inference.batching import BatchLimits
 from inference.engine import Engine
 from marketplace.errors import ModelNotFound, NotOffered
 from marketplace.gateway.callers import Caller
@@ -94,12 +95,14 @@ class Door:
 
     def _configure(self, version: ServedVersion) -> dict[str, Any]:
         stats = self._engine.stats()
+        loaded = (one.provider for one in stats.versions if one.key == version.bundle.key and one.loaded)
+        limits = version.bundle.limits or BatchLimits()
         return configure_model(
             version,
             max_rows=self._settings.max_rows,
-            max_queue_delay_us=0,
+            max_queue_delay_us=limits.max_queue_delay_us,
             workers=stats.ready_workers,
-            provider=stats.provider,
+            provider=next(loaded, stats.provider),  # Of one that is not loaded: where the others are.
         )
 
 
