@@ -38,6 +38,7 @@ def rest_documentation(site_url: str) -> dict[str, Any]:
                 "Usage",
                 "Invoices",
                 "Billing",
+                "Revenue",
                 "Receipts",
                 "Organization",
             )
