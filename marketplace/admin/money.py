@@ -76,7 +76,7 @@ def _row(row: MonthMoney) -> dict[str, Any]:
 
     def cell(nanos: int, table: str, at: str, **more: str) -> tuple[str, str]:
         span = {f"{at}__gte": starts_at.isoformat(), f"{at}__lt": ends_at.isoformat()}
-        return money(nanos, row.currency) if nanos else "–", _list(table, **span, **more)
+        return (money(nanos, row.currency), _list(table, **span, **more)) if nanos else ("–", "")
 
     return {
         "month": f"{row.month:%Y-%m}",

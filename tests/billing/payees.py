@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from django.db import transaction
 from django.utils import timezone
 
 from billing import connecting, ledger, payout_runs, sending
@@ -22,7 +23,8 @@ def earn(account: Account, cents: float, *, currency: str = "usd") -> None:
     for one in (name, fund):
         LedgerAccount.objects.get_or_create(name=one, defaults={"currency": currency})
     nanos = round(cents * CENT)
-    ledger.post(kind="test_share", reference=f"test:{uuid7()}", by="test", amounts={name: nanos, fund: -nanos})
+    with transaction.atomic():
+        ledger.post(kind="test_share", reference=f"test:{uuid7()}", by="test", amounts={name: nanos, fund: -nanos})
 
 
 def later(days: int = 200) -> datetime:
