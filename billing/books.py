@@ -30,6 +30,7 @@ from billing.models import (
 from billing.money import NANOS_PER_CENT
 from billing.payout_books import payout_sums
 from billing.periods import hour_of, month_of
+from billing.posting_books import charged_sums, posting_sums
 
 # Characters of a difference's words that its row keeps.
 _MAX_WORDS: Final = 300
@@ -63,6 +64,7 @@ def check_books() -> list[Difference]:
             *_check_grants(),
             *_check_payments(),
             *_check_pools(),
+            *(difference for what, found, facts in posting_sums() for difference in _compare(what, found, facts)),
             *(difference for what, found, facts in payout_sums() for difference in _compare(what, found, facts)),
             *_check_transactions(),
         ]
@@ -175,8 +177,8 @@ def _check_grants() -> Iterator[Difference]:
     yield from _compare("account limit", limits, grants)
     entries = LedgerEntry.objects.filter(ledger_account__account__isnull=False)
     credit = _sums(entries.values_list("ledger_account__account").annotate(total=Sum("amount_nanos")))
-    billed = _sums(InvoiceLine.objects.values_list("invoice__account").annotate(total=Sum("charge_nanos")))
-    expected = {account: grants.get(account, 0) - billed.get(account, 0) for account in grants.keys() | billed.keys()}
+    charged = charged_sums()
+    expected = {account: grants.get(account, 0) - charged.get(account, 0) for account in grants.keys() | charged.keys()}
     yield from _compare("ledger credit", credit, expected)
 
 

@@ -27,6 +27,12 @@ class PriceInvalid(BillingError):
     code = "price_invalid"
 
 
+class ShareInvalid(BillingError):
+    """The provider's share cannot be set: the fee or the moment cannot be. Nothing was changed."""
+
+    code = "share_invalid"
+
+
 class BudgetExceeded(BillingError):
     """The call could cost more than the budget has left. Nothing was held on any budget."""
 

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Count, Sum
 from django.db.models.functions import Now
 
-from billing import ledger
+from billing import ledger, posting
 from billing.errors import PeriodNotOver
 from billing.models import Account, CreditGrant, Invoice, InvoiceLine, UsageCounter, UsageEvent, UsageRefund, UsageRollup
 from billing.money import Nanos, round_to_cents
@@ -23,6 +23,7 @@ from billing.periods import month_of
 from billing.prices import terms_of
 from billing.pricing import rebate, shape_of
 from billing.receipting import leaves_by_line, root_of_line
+from billing.share_rebates import take_back_share
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ def upcoming_invoice(account: Account, *, now: datetime) -> Bill:
 def close_period(account: Account, starts_at: datetime, *, now: datetime | None = None) -> Invoice:
     """Bill the month that starts at a moment, for good; return the invoice, the first one if there is one.
 
-    Its lines are summed from the events themselves. The charge leaves the account's credit in the ledger.
+    Its lines are summed from the events themselves. The charge has left the account's credit in the ledger by
+    then, hour by hour: what was not posted yet is posted first.
 
     Args:
         account: Whose month.
@@ -99,6 +101,7 @@ def close_period(account: Account, starts_at: datetime, *, now: datetime | None 
             return found
         if (now or _database_now(account)) < ends_at + CLOSE_AFTER:
             raise PeriodNotOver(ends_at=ends_at)
+        posting.post_account(account, since=first, until=ends_at, booked_in=first)
         events = UsageEvent.objects.filter(account=account, price__isnull=False, occurred_at__gte=first, occurred_at__lt=ends_at)
         used = events.values("sku", "unit", "price").annotate(n=Count("pk"), u=Sum("units"), c=Sum("charge_nanos"))
         return _persist(account, _bill(account, first, ends_at, used))
@@ -197,6 +200,7 @@ def _give_rebates(account: Account, invoice: Invoice) -> None:
         if amount:
             reference = f"rebate:{invoice.number}:{line.price_id}"
             ledger.grant_credit(account, amount, kind=CreditGrant.Kind.REBATE, reference=reference, by="system")
+            take_back_share(account, line, rebate_nanos=amount)
 
 
 def _persist(account: Account, bill: Bill) -> Invoice:
@@ -228,12 +232,6 @@ def _persist(account: Account, bill: Bill) -> Invoice:
         )
         for line in bill.lines
     )
-    if bill.charge_nanos:
-        amounts = {
-            ledger.credit_account_name(account): -bill.charge_nanos,
-            ledger.fund_name(ledger.REVENUE, account.currency): bill.charge_nanos,
-        }
-        ledger.post(kind="invoice", reference=f"invoice:{invoice.number}", by="system", amounts=amounts, owner=account)
     _give_rebates(account, invoice)
     log.info("Closed %s: %d cents.", invoice.number, invoice.total_cents)
     return invoice

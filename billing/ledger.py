@@ -1,8 +1,8 @@
 """Accounts and their credit. Money moves by double entry; each movement is posted once.
 
 Ledger accounts: `credit:<account id>` is what an account may still spend, less what is not yet
-invoiced; `promotion`, `operator` and `payments` are where grants come from; `revenue` is where closed
-invoices go.
+posted; `promotion`, `operator` and `payments` are where grants come from; `revenue` is what the site keeps
+of usage, `provider:<account id>` what a provider of models earned and was not sent. See docs/ledger.md.
 """
 
 from collections.abc import Mapping
@@ -123,7 +123,7 @@ def post(*, kind: str, reference: str, by: str, amounts: Mapping[str, int], owne
     """Post one transaction: amounts by ledger account name, which must sum to zero. In a transaction.
 
     Args:
-        kind: "grant", "invoice".
+        kind: "grant", "usage".
         reference: Unique among all transactions.
         by: Who did it.
         amounts: What comes into (positive) or leaves (negative) each ledger account, made on first use.
@@ -152,9 +152,13 @@ def credit_account_name(account: Account) -> str:
     return f"credit:{account.pk}"
 
 
-def provider_account_name(account: Account) -> str:
-    """Return the name of the ledger account that is what a provider of models has earned and not been sent."""
-    return f"provider:{account.pk}"
+def provider_account_name(account: Account, *, currency: str = "") -> str:
+    """Return the name of the ledger account that is what a provider of models has earned and not been sent.
+
+    In its own currency, or in that of its callers: "provider:<account id>:eur".
+    """
+    name = f"provider:{account.pk}"
+    return name if currency in {"", account.currency} else f"{name}:{currency}"
 
 
 def ledger_balance(name: str) -> Nanos:

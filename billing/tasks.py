@@ -6,7 +6,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from billing import books, invoicing, payout_runs, recharging, recovery, rerating, sending, webhooks
+from billing import books, invoicing, payout_runs, posting, recharging, recovery, rerating, sending, webhooks
 from billing.errors import ProviderRefused, ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,18 @@ def check_books() -> None:
     """
     for difference in books.check_this_hour() or ():
         log.error("The books differ: %s", difference)
+
+
+@shared_task
+def post_usage() -> None:
+    """Post the usage of hours that are over to the ledger, and what changed of hours before."""
+    posting.post_usage()
+
+
+@shared_task
+def post_all_usage() -> None:
+    """Look at all hours there are: what a long silence left unposted, or a run that failed."""
+    posting.post_usage(everything=True)
 
 
 @shared_task

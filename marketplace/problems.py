@@ -65,6 +65,7 @@ _TABLE: Final = (
     Problem("too_many_waiting", 429, _("Too many versions waiting"), _("The organization has as many versions waiting to be examined as it may."), _("Nothing was kept."), _("Wait until some have been examined.")),
     Problem("version_state_wrong", 409, _("Not in this state"), _("The version's state does not allow what was asked: the detail says which state does."), _("Nothing was changed."), _("Look at the version's state and its report.")),
     Problem("price_invalid", 422, _("Invalid price"), _("The price cannot be set: the detail says why."), NOTHING, _("Correct the price.")),
+    Problem("share_invalid", 422, _("Invalid share"), _("The provider’s share cannot be set: the detail says why."), NOTHING, _("Correct the fee or the moment.")),
     Problem("amount_malformed", 422, _("Malformed amount"), _("The text is no amount of money."), NOTHING, _('Send a plain decimal of at most nine decimals, such as "12.50".')),
     Problem("grant_conflict", 409, _("Reference already used"), _("The grant's reference belongs to another grant."), _("Nothing was granted."), _("Use a fresh reference for each grant.")),
     Problem("credit_pool_empty", 409, _("Free credit used up"), _("The site's pool of free credit has too little left."), _("Nothing was granted."), _("Ask the operator of the site for credit.")),

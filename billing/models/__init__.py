@@ -8,6 +8,7 @@ from billing.models.ledger import CreditGrant, CreditPool, LedgerAccount, Ledger
 from billing.models.outbox import OutboxRow
 from billing.models.payments import AutoRecharge, Card, CreditReversal, Customer, Dispute, Notice, PaymentRefund, TopUp
 from billing.models.payouts import BankPayout, Payout, PayoutAccount, PayoutCheck, PayoutReversal, PayoutRun
+from billing.models.postings import SkuShare, UsagePosting
 from billing.models.prices import Price
 from billing.models.receipts import Receipt, ReceiptHead, ReceiptKey
 from billing.models.stripe import StripeCatchUp, StripeEvent, StripeEventWork
@@ -44,12 +45,14 @@ __all__ = [
     "Receipt",
     "ReceiptHead",
     "ReceiptKey",
+    "SkuShare",
     "StripeCatchUp",
     "StripeEvent",
     "StripeEventWork",
     "TopUp",
     "UsageCounter",
     "UsageEvent",
+    "UsagePosting",
     "UsageRefund",
     "UsageRollup",
 ]

@@ -27,7 +27,7 @@ class LedgerTransaction(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    kind = models.CharField(max_length=20)  # "grant", "invoice".
+    kind = models.CharField(max_length=20)  # "grant", "usage".
     reference = models.CharField(max_length=200, unique=True)  # What makes posting it twice impossible.
     by = models.CharField(max_length=120)
     created_at = models.DateTimeField(auto_now_add=True)

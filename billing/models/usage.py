@@ -136,7 +136,10 @@ class UsageRefund(models.Model):
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(charge_nanos__gte=0), name="refund_not_negative")]
-        indexes = [models.Index(fields=["account", "booked_at"], name="refund_by_booking")]
+        indexes = [
+            models.Index(fields=["account", "booked_at"], name="refund_by_booking"),
+            models.Index(fields=["account", "created_at"], name="refund_by_creation"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.charge_nanos} nanos: {self.reason}"
