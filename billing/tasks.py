@@ -6,7 +6,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from billing import books, invoicing, payout_runs, posting, recharging, recovery, rerating, sending, webhooks
+from billing import books, invoicing, losses, payout_runs, posting, recharging, recovery, rerating, sending, webhooks
 from billing.errors import ProviderRefused, ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,11 @@ def catch_up_payments() -> None:
 
 @shared_task
 def pay_providers() -> None:
-    """Make this week's or month's run of payouts, once. Asked for every some minutes, so that none is missed."""
+    """Make this week's or month's run of payouts, once. Asked for every some minutes, so that none is missed.
+
+    What lost disputes had paid for is refunded first: their shares must not be sent.
+    """
+    losses.refund_lost_disputes()
     payout_runs.run_due(now=timezone.now())
 
 

@@ -179,6 +179,10 @@ PAYOUT_RESERVE_DAYS: Final = env_int("PAYOUT_RESERVE_DAYS", default=90, minimum=
 # Whether shares that are taken back after they were sent are asked back from Stripe; no: they are taken from the next payouts only.
 PAYOUT_REVERSE_DEBTS: Final = env_bool("PAYOUT_REVERSE_DEBTS", default=True)
 
+# Whether the calls that a lost dispute had paid for are refunded, which takes the providers' shares of them back; no: the customer
+# owes them, and the shares are yours to bear.
+LOST_DISPUTES_REFUND_CALLS: Final = env_bool("LOST_DISPUTES_REFUND_CALLS", default=True)
+
 # ---------------------------------------------------------------- Mail
 
 # smtp://user:password@host:587?tls=1; without it mails are files in var/mail, which the

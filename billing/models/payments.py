@@ -167,6 +167,9 @@ class Dispute(models.Model):
     reason = models.CharField(max_length=80, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     closed_at = models.DateTimeField(null=True, blank=True)
+    # Of a lost one: what was refunded of the calls that it had paid for, and since when no more is.
+    refunded_nanos = models.BigIntegerField(default=0)
+    refunded_at = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:
         return f"{self.dispute_id}, {self.status}"

@@ -126,8 +126,13 @@ class DisputeAdmin(_Cents, FactAdmin):
     list_select_related = ("top_up",)
     search_fields = ("dispute_id", "top_up__account__name")
     ordering = ("-created_at",)
-    fields = ("dispute_id", "top_up", "amount", "status", "reason", "created_at", "closed_at")
-    readonly_fields = ("amount",)
+    fields = ("dispute_id", "top_up", "amount", "status", "reason", "created_at", "closed_at", "refunded_calls", "refunded_at")
+    readonly_fields = ("amount", "refunded_calls")
+
+    @display(description="Calls refunded")
+    def refunded_calls(self, dispute: Dispute) -> str:
+        """What the calls cost that a lost one had paid for."""
+        return show_money(dispute.refunded_nanos)
 
 
 @admin.register(OutboxRow)
