@@ -86,6 +86,7 @@ class Meter:
         signer = Signer(settings.RECEIPT_KEY)
         self._delivered = DeliveryMark()
         self._last_seq = 0
+        self._to_refund: list[Settlement] = []  # Charges of callers who went away, whose refund could not be written yet.
         self._in_doubt: list[int] = []  # Calls that were refused, and may be charged all the same.
         self._committer = committer = GroupCommitter(delivered=lambda: self._delivered.mark, renewed=self._renewed, committed=committed)
         self._settlements: Final = WriteSettlements(committer.writing_as, signer=signer)
@@ -284,16 +285,20 @@ class Meter:
         if settlement.replayable:
             self._delivered.add(settlement.seq)
             return
+        self._refund(settlement)
+
+    def _refund(self, settlement: Settlement) -> None:
+        """Give an orphan's charge back. The mark passes only when that is durable; until then a crash refunds it as well."""
         refund = self._committer.submit(self._refunds, settlement)
-        # The mark passes only when the refund is durable; until then a crash refunds it as well.
         refund.add_done_callback(lambda done: self._refunded(settlement, done))
 
     def _refunded(self, settlement: Settlement, done: "asyncio.Future[Any]") -> None:
         error = done.exception()
         if error is None:
             self._delivered.add(settlement.seq)
-        else:  # Left below no mark: it is refunded when this process ends.
+        else:  # A tick tries again. Left as it is, the mark would stand, and all later calls be refunded when this process ends.
             log.error("The charge of %s could not be refunded yet: %s", settlement.event_id, error)
+            self._to_refund.append(settlement)
 
     def _renewed(self, process_id: UUID) -> None:
         log.warning("Leases are taken anew as process %s.", process_id)
@@ -306,6 +311,10 @@ class Meter:
         while True:
             await asyncio.sleep(TICK_S)
             self._leases.tick()
+            if self._to_refund and self.is_open():
+                waiting, self._to_refund = self._to_refund, []
+                for settlement in waiting:
+                    self._refund(settlement)
 
 
 class DeliveryMark:

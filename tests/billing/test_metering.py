@@ -17,7 +17,8 @@ from billing.ids import uuid7
 from billing.ledger import balance
 from billing.metering import DeliveryMark, Meter
 from billing.models import Account, Budget, GatewayProcess, Lease, Price, UsageEvent, UsageRefund, UsageRollup
-from tests.billing.facts import CREDIT_NANOS, call, in_thread, monthly_cap, usage_of, whole_account, with_meter
+from billing.refunding import WriteRefunds
+from tests.billing.facts import CREDIT_NANOS, call, in_thread, monthly_cap, until, usage_of, whole_account, with_meter
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -132,6 +133,32 @@ def test_a_caller_that_goes_away_while_it_is_charged_gets_its_money_back(account
     assert UsageRefund.objects.count() == (0 if replayable else 1)
     assert balance(account).spent == (2_000 if replayable else 0)
     assert balance(account).held == 0
+    assert check_books() == []
+
+
+def test_a_refund_that_could_not_be_written_is_tried_again_and_later_calls_stay_charged(
+    account: Account, price: Price, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, refusals = WriteRefunds.write, [StorageUnavailable("The disk is full.")]
+
+    def refuse_once(self: WriteRefunds, items: Sequence[Any]) -> list[Any]:
+        return [refusals.pop() for _ in items] if refusals else write(self, items)
+
+    monkeypatch.setattr(WriteRefunds, "write", refuse_once)
+
+    async def body(meter: Meter) -> None:
+        hold = await meter.hold([whole_account(account)], 2_000)
+        settling = asyncio.ensure_future(meter.settle(hold, usage_of(account, price)))
+        await asyncio.sleep(0)
+        settling.cancel()
+        await until(lambda: not refusals)
+        await call(meter, [whole_account(account)], usage_of(account, price))
+        await until(lambda: meter._delivered.mark == 2)
+
+    with_meter(body)
+
+    assert UsageRefund.objects.count() == 1
+    assert balance(account).spent == 2_000
     assert check_books() == []
 
 
