@@ -154,15 +154,17 @@ def test_a_crash_at_any_step_of_sending_the_outbox_has_each_effect_once(till: Ti
     finals: list[dict[str, Any]] = []
 
     def attempt(crash_at: int) -> Run:
-        account, newcomer = open_account(name=f"send {crash_at}"), open_account(name=f"newcomer {crash_at}")
+        account, newcomer, leaving = (open_account(name=f"{who} {crash_at}") for who in ("account", "newcomer", "leaving"))
         fill_outbox(till, account)
+        till.top_up(leaving)
+        remove_card(leaving, saved_cards(leaving)[0].card_id)
         topups.start_top_up(newcomer, 900, by="ada", success_url="http://x/", cancel_url="http://x/")
         before = count_effects(till)
         run = run_child(lambda _: send(), crash_at=crash_at, base_url=till.world.base_url)
 
         recover(till)
         effects = {kind: count - before[kind] for kind, count in count_effects(till).items()}
-        finals.append({"account": check(account), "newcomer": check(newcomer), "at Stripe": effects})
+        finals.append({"account": check(account), "newcomer": check(newcomer), "leaving": check(leaving), "at Stripe": effects})
         return run
 
     points = crash_everywhere(attempt)
@@ -171,18 +173,17 @@ def test_a_crash_at_any_step_of_sending_the_outbox_has_each_effect_once(till: Ti
     assert points.count("before the answer is read") >= 5
     assert all(final == finals[0] for final in finals)
     assert finals[0]["at Stripe"] == {"checkout.session": 1, "customer": 1, "payment_intent": 1, "charge": 1, "refund": 1}
-    sent = {kind for who in ("account", "newcomer") for kind, _ in finals[0][who]["outbox"]}
+    sent = {kind for who in ("account", "newcomer", "leaving") for kind, _ in finals[0][who]["outbox"]}
     assert sent >= {"customer.create", "checkout.create", "card.charge", "refund.create", "card.detach"}
 
 
 def fill_outbox(till: Till, account: Account) -> None:
-    """Leave a row to be sent of each kind that an account with a card can want."""
+    """Leave a refund and a recharge to be sent."""
     paid = till.top_up(account, 2500)
     AutoRecharge.objects.create(account=account, is_on=True, threshold_nanos=10**15, amount_cents=700, monthly_ceiling_cents=10**6)
     repaying.refund_top_up(paid, 300, reason="r", reference=uuid7(), by="op")
     recharging.recharge_due()
     AutoRecharge.objects.update(is_on=False)
-    remove_card(account, saved_cards(account)[0].card_id)
 
 
 def send() -> None:
