@@ -122,12 +122,12 @@ def statement(account: Account, *, since: datetime, until: datetime) -> Sequence
     rows = UsagePosting.objects.filter(payee=account, period__gte=since, period__lt=until)
     keys = ("period", "sku", "unit", "price", "price__currency", "fee_basis_points")
     sums = rows.values_list(*keys).annotate(
-        Sum("events"),
-        Sum("units"),
-        Sum("charge_nanos", filter=Q(kind=UsagePosting.Kind.USAGE)),
-        Sum("charge_nanos", filter=Q(kind=UsagePosting.Kind.REFUND)),
-        Sum("fee_nanos"),
-        Sum("share_nanos"),
+        n=Sum("events"),
+        u=Sum("units"),
+        c=Sum("charge_nanos", filter=Q(kind=UsagePosting.Kind.USAGE)),
+        r=Sum("charge_nanos", filter=Q(kind=UsagePosting.Kind.REFUND)),
+        f=Sum("fee_nanos"),
+        s=Sum("share_nanos"),
     )
     return [
         StatementLine(

@@ -59,6 +59,7 @@ OPERATOR_PAGES: Final[dict[str, Any]] = {
                 ("Models", "deployed_code", "marketplace_cataloguemodel"),
                 ("Versions", "layers", "marketplace_modelversion"),
                 ("Prices", "sell", "billing_price"),
+                ("Providers’ shares", "percent", "billing_skushare"),
             ),
             _menu(
                 "Money",
@@ -68,6 +69,7 @@ OPERATOR_PAGES: Final[dict[str, Any]] = {
                 ("Budgets", "account_balance_wallet", "billing_budget"),
                 ("Credit", "payments", "billing_creditgrant"),
                 ("Ledger", "account_balance", "billing_ledgertransaction"),
+                ("Usage as posted", "post_add", "billing_usageposting"),
                 ("Invoices", "request_quote", "billing_invoice"),
             ),
             _menu(

@@ -34,6 +34,7 @@ from marketplace.errors import (
 )
 from marketplace.listing import Actor, create_model
 from marketplace.models import CatalogueModel, ModelVersion, Organization, User
+from marketplace.provider_shares import start_share
 from marketplace.webhooks.releases import tell_published, tell_retired
 
 # Versions of one organization that may wait to be examined: each costs up to three times GATE_TIMEOUT_S.
@@ -207,7 +208,7 @@ def publish_version(
                 return existing
             version = _make_version(model, taken, unit=unit, unit_nanos=unit_nanos, int8_tolerance=int8_tolerance, by=by, checked=True)
             note_examination(version, examination)
-            go_live(version, share_percent=100, by=by)
+            go_live(version, share_percent=100, by=by, pays_owner=False)  # The operator's own: the site keeps all.
             return version
     finally:
         taken.drop()
@@ -231,8 +232,8 @@ def note_examination(version: ModelVersion, examination: Examination) -> None:
 
 
 @transaction.atomic
-def go_live(version: ModelVersion, *, share_percent: int, by: Actor) -> None:
-    """Let a version that passed be called, with a share of the calls that name no version.
+def go_live(version: ModelVersion, *, share_percent: int, by: Actor, pays_owner: bool = True) -> None:
+    """Let a version that passed be called, with a share of the calls that name no version; its owner earns from now on.
 
     Raises:
         VersionStateWrong: it has not passed, or is live or retired; nothing was changed.
@@ -246,6 +247,8 @@ def go_live(version: ModelVersion, *, share_percent: int, by: Actor) -> None:
     locked.save(update_fields=["state", "published_at"])
     _share_traffic(locked, share_percent)
     version.traffic_weight = locked.traffic_weight
+    if pays_owner:
+        start_share(locked.model, by=str(by))
     model_changed(locked.model)
     details = {"digest": locked.digest, "share_percent": share_percent}
     audit.record(locked.model.owner, action="version.published", target=locked, by=by, details=details)

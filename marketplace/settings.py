@@ -167,6 +167,9 @@ TOP_UP_MAX_CENTS: Final = env_int("TOP_UP_MAX_CENTS", default=100_000, minimum=T
 # Where providers of models may live, as two letters each; the first is offered first. Which ones Stripe can pay depends on your own country.
 PAYOUT_COUNTRIES: Final = [country.upper() for country in env_list("PAYOUT_COUNTRIES", default=("US",))]
 
+# What the site keeps of a provider's charges, in hundredths of a percent: frozen for each model when it first goes live.
+PLATFORM_FEE_BASIS_POINTS: Final = env_int("PLATFORM_FEE_BASIS_POINTS", default=1_500, minimum=0, maximum=10_000)
+
 # How often providers are sent what they are owed: weekly, monthly, or off (by the operator's button alone).
 PAYOUT_INTERVAL: Final = env_choice("PAYOUT_INTERVAL", default="weekly", choices=("weekly", "monthly", "off"))
 # Days that a share waits before it is sent: a refund in that time costs nobody anything. More protects you, less pays providers sooner.

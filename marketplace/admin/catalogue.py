@@ -17,7 +17,7 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from billing.models import Price
+from billing.models import Price, SkuShare
 from billing.money import CURRENCIES
 from billing.prices import price_history, prices_by_currency, shape_of_price
 from marketplace.admin.deeds import ConfirmForm, ReasonForm, bind, find_target, operator_of, run_deed
@@ -26,6 +26,7 @@ from marketplace.amounts import price_words
 from marketplace.listing import set_visibility
 from marketplace.models import CatalogueModel, ModelVersion
 from marketplace.price_forms import PriceForm, fields_of
+from marketplace.provider_shares import set_model_fee
 from marketplace.publishing import retire_version, set_traffic_weight, set_version_price
 from marketplace.version_limits import VersionLimits, limits_of, set_version_limits
 
@@ -34,6 +35,15 @@ class WeightForm(forms.Form):
     """A share of the traffic."""
 
     weight = forms.IntegerField(min_value=0, max_value=1_000_000, widget=UnfoldAdminIntegerFieldWidget())
+
+
+class FeeForm(ReasonForm):
+    """What the site keeps, and why."""
+
+    fee_basis_points = forms.IntegerField(
+        min_value=0, max_value=10_000, widget=UnfoldAdminIntegerFieldWidget(), help_text="Hundredths of a percent: 1500 keeps 15 %."
+    )
+    field_order = ("fee_basis_points", "reason")
 
 
 class OperatorPriceForm(PriceForm):
@@ -116,7 +126,7 @@ class CatalogueModelAdmin(FactAdmin):
     fields = ("path", "title", "summary", "task", "public", "created_at", "card_markdown")
     readonly_fields = ("path",)
     inlines = (VersionInline,)
-    actions_detail = ("change_visibility",)
+    actions_detail = ("change_visibility", "set_fee")
 
     @action(description="Show or hide", url_path="visibility", permissions=["deed"], icon="visibility")
     def change_visibility(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -130,6 +140,24 @@ class CatalogueModelAdmin(FactAdmin):
         title = f"Show {model} to everybody" if is_public else f"Hide {model}"
         warning = "Every organization may call it." if is_public else "Others than its owner get 404 within a second."
         return run_deed(self, request, title=title, warning=warning, form=bind(ConfirmForm, request), do=do, target=model)
+
+    @action(description="Set fee", url_path="fee", permissions=["deed"], icon="percent")
+    def set_fee(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Set what the site keeps of the model's charges."""
+        model: CatalogueModel = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            set_model_fee(model, fee_basis_points=fields["fee_basis_points"], reason=fields["reason"], by=operator_of(request))
+
+        share = SkuShare.objects.filter(subject=model.path).order_by("-effective_from").first()
+        now = (
+            f"It is {share.fee_basis_points} basis points from {share.effective_from:%Y-%m-%d %H:%M} UTC on."
+            if share
+            else "All is the site’s."
+        )
+        warning = f"{now} A new fee holds from the next hour on; its provider is told by nobody but you."
+        form = bind(FeeForm, request, initial={"fee_basis_points": share.fee_basis_points if share else None})
+        return run_deed(self, request, title=f"Set the fee of {model}", warning=warning, form=form, do=do, target=model)
 
 
 @admin.register(ModelVersion)

@@ -1,6 +1,6 @@
 """The operator, signed in, on a site with one of everything."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -31,7 +31,9 @@ from billing.models import (
 )
 from billing.money import Nanos
 from billing.periods import hour_of
+from billing.posting import post_usage
 from billing.refunding import refund_event
+from billing.shares import set_share
 from marketplace.credentials import digest
 from marketplace.models import ApiKey, ModelVersion, Organization, RequestLog, User
 
@@ -101,6 +103,8 @@ def event(key: ApiKey, sentiment: ModelVersion) -> UsageEvent:
 @pytest.fixture
 def everything(event: UsageEvent, organization: Organization) -> None:
     """A row in every table that the dashboard shows."""
+    set_share("somebody/model", payee=organization.account, fee_basis_points=1500, by="test")
+    post_usage(now=datetime.now(UTC) + timedelta(hours=2))
     refund_event(event.pk, reason="test", by="test")
     invoice = Invoice.objects.create(
         number="202610-000000000001",
