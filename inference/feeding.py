@@ -34,13 +34,24 @@ def feeds_of(collation: Collation | ImageCollation, flat: npt.NDArray[Any], leng
         ValueError: the lengths do not describe `flat`.
     """
     if isinstance(collation, Collation):
-        return {collation.ids_input: pad_rows(flat, lengths, pad_id=collation.pad_id), collation.lengths_input: lengths}
+        return _id_feeds(collation, pad_rows(flat, lengths, pad_id=collation.pad_id), lengths)
     if lengths.size == 0 or int(lengths.min()) < 1 or int(lengths.sum()) != flat.size:
         msg = f"{lengths.size} lengths do not describe {flat.size} bytes"
         raise ValueError(msg)
     ends = np.cumsum(lengths).tolist()
     files = [flat[end - length : end].tobytes() for end, length in zip(ends, lengths.tolist(), strict=True)]
     return {collation.image_input: picture_rows(files, collation)}
+
+
+def _id_feeds(collation: Collation, ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Arrays:
+    feeds = {collation.ids_input: ids}
+    if collation.lengths_input:
+        feeds[collation.lengths_input] = lengths
+    if collation.mask_input:
+        feeds[collation.mask_input] = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+    if collation.types_input:
+        feeds[collation.types_input] = np.zeros_like(ids)
+    return feeds
 
 
 def picture_rows(files: list[bytes], collation: ImageCollation) -> npt.NDArray[np.float32]:

@@ -15,9 +15,11 @@ class Collation:
     """How rows of ids become a version's inputs, and which output answers them."""
 
     ids_input: str
-    lengths_input: str
+    lengths_input: str  # INT64 `(rows,)`; "" where a mask tells where each row ends.
     output: str
     pad_id: int
+    mask_input: str = ""  # INT64 `(rows, time)`: 1 for an id, 0 for padding; "" for none.
+    types_input: str = ""  # INT64 `(rows, time)`, all 0: one text, no second one; "" for none.
 
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
@@ -26,7 +28,7 @@ class Collation:
     @property
     def inputs(self) -> frozenset[str]:
         """The graph's inputs that it fills: all of them."""
-        return frozenset({self.ids_input, self.lengths_input})
+        return frozenset({self.ids_input, self.lengths_input, self.mask_input, self.types_input}) - {""}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:

@@ -18,6 +18,7 @@ FILES: Final[Mapping[str, int]] = {
     "model.onnx": MAX_MODEL_BYTES,
     "pipeline.json": 64 * 2**10,
     "vocabulary.txt": 64 * 2**20,
+    "tokenizer.json": 32 * 2**20,
     "samples.json": 16 * 2**20,
     "card.json": 2**20,
     "card.md": 2**20,

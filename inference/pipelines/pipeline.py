@@ -8,11 +8,17 @@ from inference.errors import ModelLoadFailed
 from inference.files import read_text
 from inference.pipelines.base import Pipeline, Prepared, require
 from inference.pipelines.image_pipeline import ImagePipeline, make_image_pipeline
+from inference.pipelines.piece_pipeline import TOKENIZER_FILE, PiecePipeline, make_piece_pipeline
 from inference.pipelines.text_pipeline import TextPipeline, make_text_pipeline
 
-__all__ = ["ImagePipeline", "Pipeline", "Prepared", "TextPipeline", "load_pipeline"]
+__all__ = ["ImagePipeline", "PiecePipeline", "Pipeline", "Prepared", "TextPipeline", "load_pipeline", "takes_text"]
 
 _MAX_PIPELINE_BYTES: Final = 64 * 2**10
+
+
+def takes_text(pipeline: Pipeline | None) -> bool:
+    """Whether callers of a version with this pipeline, or none, send texts."""
+    return isinstance(pipeline, TextPipeline | PiecePipeline)
 
 
 def load_pipeline(folder: Path) -> Pipeline:
@@ -29,4 +35,6 @@ def load_pipeline(folder: Path) -> Pipeline:
     require(isinstance(fields, dict), "it must be an object")
     kind = fields.get("kind")
     require(kind in {"text", "image"}, f"kind {kind!r} is not supported")
-    return make_text_pipeline(folder, fields) if kind == "text" else make_image_pipeline(fields)
+    if kind == "image":
+        return make_image_pipeline(fields)
+    return (make_piece_pipeline if fields.get("tokenizer") == TOKENIZER_FILE else make_text_pipeline)(folder, fields)

@@ -27,6 +27,8 @@ _FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "postprocess": str,
     "labels": list,
 }
+_INPUTS: Final = ({"ids", "lengths"}, {"ids", "mask"}, {"ids", "mask", "types"})
+TEXT_EXAMPLE: Final = ("a moving, funny film", "two hours I want back")
 # 64 MB of vocabulary is some 8 million words; a bigger file is not one.
 _MAX_VOCABULARY_BYTES: Final = 64 * 2**20
 
@@ -73,17 +75,11 @@ class TextPipeline(Pipeline):
 
     def schema_of_input(self) -> dict[str, Any]:
         """Describe a text, or a list of texts."""
-        return {
-            "description": f"One text, or a list of texts. Each is read up to its first {self.max_tokens} {self.tokenizer}.",
-            "oneOf": [
-                {"type": "string", "minLength": 1},
-                {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
-            ],
-        }
+        return text_schema(f"Each is read up to its first {self.max_tokens} {self.tokenizer}.")
 
     def example_input(self) -> list[str]:
         """Return two short texts."""
-        return ["a moving, funny film", "two hours I want back"]
+        return list(TEXT_EXAMPLE)
 
 
 def make_text_pipeline(folder: Path, fields: Mapping[str, Any]) -> TextPipeline:
@@ -94,8 +90,7 @@ def make_text_pipeline(folder: Path, fields: Mapping[str, Any]) -> TextPipeline:
     """
     check_fields(fields, _FIELDS)
     require(fields["tokenizer"] in TOKENIZERS, f"tokenizer {fields['tokenizer']!r} is not supported")
-    inputs, labels = fields["inputs"], fields["labels"]
-    require(set(inputs) == {"ids", "lengths"} and are_texts(inputs.values()), "inputs must name ids and lengths")
+    labels = fields["labels"]
     require(are_texts(labels), "labels must be texts")
     vocabulary = _read_vocabulary(folder, fields["vocabulary"])
     require(fields["max_tokens"] >= 1, "max_tokens must be at least 1")
@@ -107,13 +102,35 @@ def make_text_pipeline(folder: Path, fields: Mapping[str, Any]) -> TextPipeline:
         unknown_id=fields["unknown_id"],
         max_tokens=fields["max_tokens"],
         answers=make_answers(fields["postprocess"], labels),
-        texts=Collation(
-            ids_input=inputs["ids"],
-            lengths_input=inputs["lengths"],
-            output=fields["output"],
-            pad_id=fields["pad_id"],
-        ),
+        texts=make_collation(fields),
     )
+
+
+def make_collation(fields: Mapping[str, Any]) -> Collation:
+    """Return how rows of ids become the inputs that the fields of `pipeline.json` name.
+
+    Raises:
+        ModelLoadFailed: nothing in them tells the graph where a row ends.
+    """
+    inputs = fields["inputs"]
+    require(
+        set(inputs) in _INPUTS and are_texts(inputs.values()), "inputs must name ids and lengths, or ids and mask, or ids, mask and types"
+    )
+    require(len(set(inputs.values())) == len(inputs), "inputs must name each of the graph's once")
+    return Collation(
+        ids_input=inputs["ids"],
+        lengths_input=inputs.get("lengths", ""),
+        output=fields["output"],
+        pad_id=fields["pad_id"],
+        mask_input=inputs.get("mask", ""),
+        types_input=inputs.get("types", ""),
+    )
+
+
+def text_schema(told: str) -> dict[str, Any]:
+    """Return the JSON Schema of a text, or a list of texts."""
+    text = {"type": "string", "minLength": 1}
+    return {"description": f"One text, or a list of texts. {told}", "oneOf": [text, {"type": "array", "minItems": 1, "items": text}]}
 
 
 def _read_vocabulary(folder: Path, name: str) -> dict[str, int]:

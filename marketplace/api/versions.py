@@ -28,6 +28,7 @@ PARTS: Final = {
     "model": "model.onnx",
     "pipeline": "pipeline.json",
     "vocabulary": "vocabulary.txt",
+    "tokenizer": "tokenizer.json",
     "samples": "samples.json",
     "card": "card.json",
 }
@@ -82,6 +83,7 @@ class UploadForm(Form):
     model = serializers.FileField(help_text="The ONNX file, all weights inside.")
     pipeline = serializers.FileField(required=False, help_text="pipeline.json; without it callers send named tensors.")
     vocabulary = serializers.FileField(required=False, help_text="vocabulary.txt, one token a line.")
+    tokenizer = serializers.FileField(required=False, help_text="tokenizer.json, where pipeline.json names it.")
     samples = serializers.FileField(required=False, help_text="samples.json, a list of what `input_data` of a call may be.")
     card = serializers.FileField(required=False, help_text="card.json, facts of the model card.")
     unit = serializers.ChoiceField(choices=Price.Unit.values)

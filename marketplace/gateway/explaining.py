@@ -15,7 +15,7 @@ from billing.pricing import Terms
 from inference import explain
 from inference.engine import Engine, Inferred, Priority
 from inference.errors import InvalidInput, ModelFailed
-from inference.pipelines.pipeline import ImagePipeline, Prepared, TextPipeline
+from inference.pipelines.pipeline import Prepared, TextPipeline
 from inference.signature import Signature, TensorSpec
 from marketplace.gateway import native
 from marketplace.gateway.cache import hash_rows, hash_tensors
@@ -59,9 +59,11 @@ class ExplainWire:
             InvalidInput: the version does not take it, cannot be explained, or it takes too many rows (422).
         """
         input_data, parameters = native.read_fields(body)
-        if isinstance(version.bundle.pipeline, ImagePipeline):
-            raise InvalidInput(param="input_data", detail="Predictions from images cannot be explained.", reason="not_explainable")
-        if version.bundle.pipeline is not None:
+        pipeline = version.bundle.pipeline
+        if pipeline is not None and not isinstance(pipeline, TextPipeline):
+            detail = "Predictions from images, and from word pieces, cannot be explained."
+            raise InvalidInput(param="input_data", detail=detail, reason="not_explainable")
+        if pipeline is not None:
             return _explain_texts(input_data, parameters, version, terms, limits=limits, body_bytes=len(body))
         return _explain_features(input_data, parameters, version, terms, limits=limits, body_bytes=len(body))
 

@@ -15,7 +15,7 @@ from billing.prices import prices_by_currency
 from billing.pricing import Terms
 from inference.artifacts import Bundle, load_bundle
 from inference.devices import expects_cuda
-from inference.pipelines.pipeline import TextPipeline
+from inference.pipelines.pipeline import takes_text
 from marketplace.artifact_files import INT8_ARTIFACT
 from marketplace.errors import ModelNotFound, PriceMissing
 from marketplace.models import CatalogueModel, ModelVersion
@@ -147,7 +147,7 @@ def _load_version(version: ModelVersion, path: str) -> ServedVersion:
         bundle=bundle,
         weight=version.traffic_weight,
         max_body_bytes=version.max_body_bytes
-        or (settings.MAX_BODY_BYTES if isinstance(bundle.pipeline, TextPipeline) else settings.MAX_TENSOR_BODY_BYTES),
+        or (settings.MAX_BODY_BYTES if takes_text(bundle.pipeline) else settings.MAX_TENSOR_BODY_BYTES),
         allow_nonfinite=version.allow_nonfinite,
         prices=prices_by_currency(sku),
     )

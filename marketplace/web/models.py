@@ -15,7 +15,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
 from billing.models import Price
-from inference.pipelines.pipeline import TextPipeline
+from inference.pipelines import pipeline as pipelines
 from marketplace.interfaces import find_interface
 from marketplace.latency import latency_of_model
 from marketplace.models import CatalogueModel, ModelVersion, Organization
@@ -97,7 +97,7 @@ def show_model(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     prices = _current_prices((f"{model.path}@{version.number}" for version in versions), _currency_of(organization))
     is_member = organization is not None
     interface = find_interface(live) if live else None
-    takes_text = interface is None or isinstance(interface.pipeline, TextPipeline)
+    takes_text = interface is None or pipelines.takes_text(interface.pipeline)
     example = None if takes_text or interface is None else interface.example()
     context: dict[str, Any] = {
         "model": model,

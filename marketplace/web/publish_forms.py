@@ -14,7 +14,13 @@ from marketplace.models.catalogue import model_name
 from marketplace.web.key_forms import AmountField
 
 # A form's file, and the file of a version that it becomes.
-_FILES: Final = {"model": "model.onnx", "pipeline": "pipeline.json", "vocabulary": "vocabulary.txt", "samples": "samples.json"}
+_FILES: Final = {
+    "model": "model.onnx",
+    "pipeline": "pipeline.json",
+    "vocabulary": "vocabulary.txt",
+    "tokenizer": "tokenizer.json",
+    "samples": "samples.json",
+}
 _MAX_CARD: Final = 50_000
 
 
@@ -75,6 +81,9 @@ class VersionForm(forms.Form):
         help_text=gettext_lazy("For texts and images. Without it callers send the model’s tensors by name."),
     )
     vocabulary = forms.FileField(label="vocabulary.txt", required=False, help_text=gettext_lazy("With a text pipeline: one token a line."))
+    tokenizer = forms.FileField(
+        label="tokenizer.json", required=False, help_text=gettext_lazy("With a pipeline that names it: word pieces, as BERT has them.")
+    )
     unit = forms.ChoiceField(label=gettext_lazy("What is charged"), choices=Price.Unit, initial=Price.Unit.ROW)
     unit_price = PriceField(label=gettext_lazy("Price of one, in dollars"), help_text=gettext_lazy("Such as 0.000001."))
     int8_tolerance = forms.FloatField(
