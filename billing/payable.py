@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Q, Sum
+from django.db.models import Exists, OuterRef, Q, Sum
 
 from billing.ledger import provider_account_name
-from billing.models import Account, LedgerAccount, LedgerEntry
+from billing.models import Account, Dispute, LedgerAccount, LedgerEntry, UsagePosting
 from billing.money import NANOS_PER_CENT
+from billing.periods import hour_of
 
 # The kinds of postings that move money to and from a provider. All others are what it earned, less what was taken back.
 SENT: Final = "payout"
@@ -55,24 +57,26 @@ def ledger_names(account: Account) -> Mapping[str, str]:
 
 def payable_of(account: Account, *, now: datetime) -> list[Payable]:
     """Return what a provider can be sent, by currency; none where it never earned anything."""
-    return [_payable(currency, name, now=now) for currency, name in ledger_names(account).items()]
+    return [_payable(account, currency, name, now=now) for currency, name in ledger_names(account).items()]
 
 
 def find_payable(account: Account, *, currency: str, now: datetime) -> Payable | None:
     """Return what a provider can be sent in one currency, if it earned anything in it."""
     name = ledger_names(account).get(currency)
-    return _payable(currency, name, now=now) if name else None
+    return _payable(account, currency, name, now=now) if name else None
 
 
-def _payable(currency: str, name: str, *, now: datetime) -> Payable:
+def _payable(account: Account, currency: str, name: str, *, now: datetime) -> Payable:
     entries = LedgerEntry.objects.filter(ledger_account__name=name)
     moved = Q(transaction__kind__in=MOVES)
     young, recent = now - timedelta(days=settings.PAYOUT_HOLD_DAYS), now - timedelta(days=settings.PAYOUT_RESERVE_DAYS)
+    # What was taken back counts at once, even of old shares: young ones are never sent instead.
+    shares = ~moved & Q(amount_nanos__gt=0)
     sums = entries.aggregate(
         balance=Sum("amount_nanos"),
         moved=Sum("amount_nanos", filter=moved),
-        young=Sum("amount_nanos", filter=~moved & Q(transaction__created_at__gt=young)),
-        recent=Sum("amount_nanos", filter=~moved & Q(transaction__created_at__gt=recent, transaction__created_at__lte=young)),
+        young=Sum("amount_nanos", filter=shares & Q(transaction__created_at__gt=young)),
+        recent=Sum("amount_nanos", filter=shares & Q(transaction__created_at__gt=recent, transaction__created_at__lte=young)),
     )
     balance, sent = int(sums["balance"] or 0), -int(sums["moved"] or 0)
     return Payable(
@@ -80,7 +84,30 @@ def _payable(currency: str, name: str, *, now: datetime) -> Payable:
         balance=balance,
         earned=balance + sent,
         paid=sent,
-        on_hold=max(0, int(sums["young"] or 0)),
-        disputed=0,
-        reserve=max(0, int(sums["recent"] or 0)) * settings.PAYOUT_RESERVE_PERCENT // 100,
+        on_hold=min(max(0, balance), int(sums["young"] or 0)),
+        disputed=_disputed(account, currency, until=young),
+        reserve=int(sums["recent"] or 0) * settings.PAYOUT_RESERVE_PERCENT // 100,
     )
+
+
+def _disputed(account: Account, currency: str, *, until: datetime) -> int:
+    """Return the shares that open disputes concern: of calls made since the disputed payment, up to its amount.
+
+    Of each customer, at most what it paid with disputed money. Shares on hold are left out: they are kept back already.
+    """
+    amounts: dict[UUID, int] = {}
+    since: dict[UUID, datetime] = {}
+    concerned = UsagePosting.objects.filter(payee=account, account=OuterRef("top_up__account"))
+    disputes = Dispute.objects.filter(Exists(concerned), status=Dispute.Status.OPEN, top_up__currency=currency)
+    for dispute in disputes.select_related("top_up"):
+        customer, paid_at = dispute.top_up.account_id, dispute.top_up.settled_at or dispute.top_up.created_at
+        amounts[customer] = amounts.get(customer, 0) + dispute.amount_cents * NANOS_PER_CENT
+        since[customer] = min(paid_at, since.get(customer, paid_at))
+    total = 0
+    for customer, amount in amounts.items():
+        rows = UsagePosting.objects.filter(
+            payee=account, account=customer, hour__gte=hour_of(since[customer]), transaction__created_at__lte=until
+        )
+        shares = int(rows.aggregate(total=Sum("share_nanos"))["total"] or 0)
+        total += min(amount, max(0, shares))
+    return total

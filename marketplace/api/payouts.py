@@ -1,5 +1,7 @@
 """`/v1/revenue` and `/v1/payouts`: what an organization's models earned, and what of it was sent."""
 
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -7,16 +9,18 @@ from rest_framework.response import Response
 
 from billing import models
 from billing.ids import parse_public_id
-from billing.models import PayoutAccount
+from billing.models import PayoutAccount, Price
 from billing.payable import payable_of
 from billing.payouts import find_obstacle
+from billing.statements import statement_of
 from marketplace.api.authentication import tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_query
-from marketplace.api.fields import Amount, Cents, Constant, Moment, PublicId, View
+from marketplace.api.fields import Amount, Cents, Constant, Form, Moment, PublicId, View
 from marketplace.api.lists import list_of, page_form, read_page, render_list
 from marketplace.api.organization import check_live
-from marketplace.errors import NotFound
+from marketplace.errors import NotFound, RequestMalformed
+from marketplace.revenue import find_month, render_csv
 
 TAG = "Revenue"
 
@@ -34,10 +38,27 @@ class RevenueBalanceView(View):
     payable = Amount(source="nanos", help_text="What the next payout may send, in whole cents.")
 
 
+class StatementLineView(View):
+    """What one version at one price brought in the month. charge + refunds = fee + share, exactly."""
+
+    sku = serializers.CharField(help_text="owner/model@version")
+    price = serializers.CharField(source="price_id.hex", help_text="The price's id, as receipts name it.")
+    unit = serializers.ChoiceField(choices=Price.Unit.values)
+    currency = serializers.CharField()
+    calls = serializers.IntegerField(source="events", help_text="Less refunded ones, as are units.")
+    units = serializers.IntegerField()
+    charge = Amount(help_text="Before refunds.")
+    refunds = Amount(help_text="0 or less.")
+    fee_basis_points = serializers.IntegerField(help_text="What the site keeps, in hundredths of a percent.")
+    fee = Amount()
+    share = Amount()
+
+
 class RevenueView(View):
-    """What an organization's models earned."""
+    """What an organization's models earned: all in all, and in one month."""
 
     object = Constant("revenue")
+    month = serializers.CharField(help_text="Of the lines, such as 2026-11, UTC.")
     payouts_status = serializers.ChoiceField(
         choices=["ready", "not_onboarded", "held", "suspended"], help_text="Whether payouts are sent to you, or why not."
     )
@@ -45,6 +66,14 @@ class RevenueView(View):
         child=serializers.CharField(), help_text="What the payment provider still asks of you, in its words."
     )
     balances = RevenueBalanceView(many=True)
+    lines = StatementLineView(many=True)
+
+
+class RevenueQuery(Form):
+    """Which month, and how."""
+
+    month = serializers.CharField(required=False, default="", max_length=7, help_text="Such as 2026-11, UTC; by default this month.")
+    format = serializers.ChoiceField(choices=["json", "csv"], required=False, help_text="As `Accept: text/csv`.")
 
 
 class PayoutView(View):
@@ -70,16 +99,36 @@ class Revenue(Endpoint):
 
     scope = {"GET": "billing:read"}
 
-    @operation("get_revenue", summary="Show revenue", tag=TAG, answers=RevenueView)
-    def get(self, request: Request) -> Response:
-        """Show what the organization's models earned, what of it can be sent, and whether it can be."""
+    @operation(
+        "get_revenue",
+        summary="Show revenue",
+        tag=TAG,
+        query=RevenueQuery,
+        answers=RevenueView,
+        refusals=["request_malformed"],
+        is_csv_too=True,
+    )
+    def get(self, request: Request) -> HttpResponseBase:
+        """Show what the organization's models earned, what of it can be sent, and a month's statement; that as CSV, too."""
         check_live(request)
+        query = read_query(request, RevenueQuery).validated_data
+        now = timezone.now()
+        month = find_month(query["month"], now=now)
+        if month is None:
+            message = "A month is written as 2026-11."
+            raise RequestMalformed(message, param="month")
         account = tenant_of(request).account
+        sheet = statement_of(account, month=month)
+        if query.get("format") == "csv" or (not query.get("format") and "text/csv" in request.headers.get("Accept", "")):
+            headers = {"Content-Disposition": f'attachment; filename="statement-{sheet.month:%Y-%m}.csv"'}
+            return HttpResponse(render_csv(sheet), content_type="text/csv; charset=utf-8", headers=headers)
         payee = PayoutAccount.objects.select_related("account").filter(account=account).first()
         fields = {
             "payouts_status": (find_obstacle(payee) or "ready") if payee else "not_onboarded",
             "requirements_due": payee.requirements_due if payee else [],
-            "balances": payable_of(account, now=timezone.now()),
+            "balances": payable_of(account, now=now),
+            "month": f"{sheet.month:%Y-%m}",
+            "lines": sheet.lines,
         }
         return Response(RevenueView(fields).data)
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib import messages
 from django.core.cache import cache
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -16,7 +16,9 @@ from billing.models import PayoutAccount
 from billing.payable import payable_of
 from billing.payouts import find_obstacle
 from billing.providers import collects_money
+from billing.statements import months_of, statement_of
 from marketplace import payouts
+from marketplace.revenue import find_month, render_csv
 from marketplace.web.access import MemberRequest, member_required
 
 _SHOWN: Final = 50
@@ -44,9 +46,24 @@ def show_revenue(request: MemberRequest) -> HttpResponse:
             "minimum_cents": settings.PAYOUT_MIN_CENTS,
         },
         "payouts": account.payouts.prefetch_related("reversals").order_by("-created_at")[:_SHOWN],
+        "months": months_of(account)[:_SHOWN],
         "bank_payouts": account.bank_payouts.order_by("-created_at")[:_SHOWN],
     }
     return render(request, "revenue/revenue.html", context)
+
+
+@require_safe
+@member_required
+def show_statement(request: MemberRequest) -> HttpResponse:
+    """Show a month's statement, as a page or with `format=csv` as a file; by default this month's."""
+    month = find_month(request.GET.get("month", ""), now=timezone.now())
+    if month is None:
+        raise Http404
+    sheet = statement_of(request.organization.account, month=month)
+    if request.GET.get("format") == "csv":
+        headers = {"Content-Disposition": f'attachment; filename="statement-{sheet.month:%Y-%m}.csv"'}
+        return HttpResponse(render_csv(sheet), content_type="text/csv; charset=utf-8", headers=headers)
+    return render(request, "revenue/statement.html", {"sheet": sheet})
 
 
 @member_required

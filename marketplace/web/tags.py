@@ -166,3 +166,9 @@ def backticks(text: str) -> SafeString:
 def percent(share: float) -> str:
     """Return a share of one in percent, with one decimal."""
     return f"{share * 100:.1f} %"
+
+
+@register.filter
+def basis_points(points: int) -> str:
+    """Return hundredths of a percent in percent: 1,500 are "15 %"."""
+    return f"{points / 100:g} %"

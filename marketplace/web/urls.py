@@ -86,6 +86,7 @@ urlpatterns = [
     path("invoices/<str:number>/calls.csv", invoice_files.invoice_calls, name="invoice_calls"),
     path("invoices/<str:number>/invoice.pdf", invoice_files.invoice_pdf, name="invoice_pdf"),
     path("revenue/", revenue.show_revenue, name="revenue"),
+    path("revenue/statement/", revenue.show_statement, name="revenue_statement"),
     path("revenue/setup/", revenue.set_up, name="revenue_set_up"),
     path("revenue/setup/again/", revenue.continue_set_up, name="revenue_set_up_again"),
     path("revenue/setup/done/", revenue.finish_set_up, name="revenue_set_up_done"),

@@ -8,9 +8,12 @@ from django.utils import timezone
 from billing import connecting, ledger, payout_runs, sending
 from billing.ids import uuid7
 from billing.ledger import ledger_balance, open_account, provider_account_name
-from billing.models import Account, LedgerAccount, Payout
+from billing.models import Account, LedgerAccount, Payout, Price, SkuShare, UsageEvent
+from billing.periods import EPOCH, hour_of
+from billing.posting import post_usage
 from billing.providers.fake import connect
 from billing.providers.fake.store import Obj
+from tests.billing.facts import Recorder
 from tests.till import Till
 
 CENT = 10_000_000
@@ -67,3 +70,15 @@ def pay(account: Account, *, days: int = 200) -> Payout | None:
 def owed(account: Account) -> int:
     """Return a provider's balance."""
     return ledger_balance(provider_account_name(account))
+
+
+def sell(payee: Account, customer: Account, price: Price, *cents: int, hours_ago: int = 2) -> list[UsageEvent]:
+    """Have a customer call a provider's model, some hours ago, at 15 % for the site, and post it; return the calls."""
+    SkuShare.objects.get_or_create(
+        subject=price.sku, effective_from=EPOCH, defaults={"payee": payee, "fee_basis_points": 1500, "by": "test"}
+    )
+    recorder, at = Recorder(customer), hour_of(timezone.now()) - timedelta(hours=hours_ago)
+    units = [each * CENT // price.unit_nanos for each in cents]
+    calls = [recorder.record(price, units=each, occurred_at=at + timedelta(seconds=number)) for number, each in enumerate(units)]
+    post_usage(now=timezone.now())
+    return calls

@@ -3,9 +3,13 @@
 from typing import Any
 
 from billing import payout_runs, sending
+from billing.ids import uuid7
+from billing.models import Price
+from billing.periods import EPOCH
 from billing.providers.fake import connect
+from billing.statements import months_of
 from marketplace.models import Organization
-from tests.billing.payees import at_stripe, earn, fund_platform, later, onboard
+from tests.billing.payees import at_stripe, earn, fund_platform, later, onboard, sell
 from tests.till import Till
 
 
@@ -66,3 +70,26 @@ def test_payouts_are_listed_and_shown(till: Till, api: Any, organization: Organi
     shown = api.get(f"/v1/payouts/{first['data'][0]['id']}").json()
     assert shown == first["data"][0]
     assert (shown["status"], shown["amount"], shown["came_back"], shown["transfer"]) == ("paid", "15.00", "0.250000000", newest.transfer_id)
+
+
+def test_a_months_statement_as_json_and_csv(till: Till, api: Any, organization: Organization, other_organization: Organization) -> None:
+    price = Price.objects.create(id=uuid7(), sku="acme/model@1", unit="token", unit_nanos=200, effective_from=EPOCH)
+    sell(organization.account, fund_platform(till), price, 1000)
+    month = f"{months_of(organization.account)[0].month:%Y-%m}"
+
+    shown = api.get("/v1/revenue", {"month": month}).json()
+
+    assert (shown["month"], len(shown["lines"])) == (month, 1)
+    line = shown["lines"][0]
+    assert (line["sku"], line["calls"], line["fee"], line["share"]) == ("acme/model@1", 1, "1.500000000", "8.500000000")
+    text = api.get("/v1/revenue", {"month": month, "format": "csv"})
+    assert text["Content-Type"].startswith("text/csv")
+    assert text.content == api.get("/v1/revenue", {"month": month}, accept="text/csv").content
+    assert "acme/model@1" in text.content.decode()
+    assert api.get("/v1/revenue", {"month": "2020-01"}).json()["lines"] == []
+
+
+def test_a_month_that_is_none_is_refused(api: Any) -> None:
+    reply = api.get("/v1/revenue", {"month": "2026-13"})
+
+    assert (reply.status_code, reply.json()["code"]) == (400, "request_malformed")

@@ -1,5 +1,7 @@
 """The page Revenue and payouts: set up by the provider's form, told what it earned and what was sent."""
 
+import csv
+import io
 import re
 from typing import Any
 
@@ -8,10 +10,13 @@ from django.test import Client
 from django.urls import reverse
 
 from billing import connecting, payout_runs, sending
-from billing.models import PayoutAccount
+from billing.ids import uuid7
+from billing.models import PayoutAccount, Price
+from billing.periods import EPOCH
 from billing.providers.fake import connect
+from billing.statements import months_of
 from marketplace.models import Organization
-from tests.billing.payees import earn, fund_platform, later
+from tests.billing.payees import earn, fund_platform, later, sell
 from tests.till import Till
 
 pytestmark = pytest.mark.django_db
@@ -105,6 +110,43 @@ def test_the_page_tells_what_was_earned_sent_and_came_back(till: Till, member: C
     assert "Earned $30.00 Sent to you $25.00" in page
     assert f"sent {payout.transfer_id} $5.00 $30.00" in page
     assert "failed account_closed $25.00" in page
+
+
+def test_a_month_has_a_statement_as_a_page_and_as_csv(
+    till: Till, member: Client, organization: Organization, other_organization: Organization
+) -> None:
+    price = Price.objects.create(id=uuid7(), sku="acme/model@1", unit="token", unit_nanos=200, effective_from=EPOCH)
+    sell(organization.account, fund_platform(till), price, 1000, 500)
+    (month,) = months_of(organization.account)
+    address = f"{reverse('revenue_statement')}?month={month.month:%Y-%m}"
+
+    assert f"{month.month:%Y-%m} USD $12.75" in say(member.get(reverse("revenue")))
+    page = say(member.get(address))
+    assert "Charged to callers $15.00 Refunded $0.00 This site’s fee $2.25" in page
+    assert "acme/model@1 2 75,000,000 tokens $15.00 – $2.25 (15 %) $12.75" in page
+    rows = list(csv.DictReader(io.StringIO(member.get(f"{address}&format=csv").content.decode())))
+    assert rows == [
+        {
+            "month": f"{month.month:%Y-%m}",
+            "version": "acme/model@1",
+            "price": price.pk.hex,
+            "unit": "token",
+            "calls": "2",
+            "units": "75000000",
+            "charge": "15.000000000",
+            "refunds": "0.000000000",
+            "fee_percent": "15",
+            "fee": "2.250000000",
+            "share": "12.750000000",
+            "currency": "usd",
+        }
+    ]
+    assert "acme/model@1" not in say(member.get(reverse("revenue_statement") + "?month=2020-01"))
+
+
+@pytest.mark.parametrize("month", ["2026-13", "26-01", "2026-1", "x", "2026-01-01", "\u0662\u0660\u0662\u0666-01"])
+def test_a_month_that_is_none_is_not_found(member: Client, month: str) -> None:
+    assert member.get(reverse("revenue_statement"), {"month": month}).status_code == 404
 
 
 def test_who_is_held_is_told(till: Till, member: Client, organization: Organization) -> None:
