@@ -28,6 +28,7 @@ def show_landing(request: HttpRequest) -> HttpResponse:
         "models": listed_models(None)[:_CATALOGUE],
         "examples": EXAMPLES,
         "is_free": find_organization(request) is None,
+        "may_explain": True,
         "snippet": snippets.curl(path, key="fb_sk_live_…"),
     }
     return render(request, "landing/landing.html", context)

@@ -97,7 +97,9 @@ def show_model(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     prices = _current_prices((f"{model.path}@{version.number}" for version in versions), _currency_of(organization))
     is_member = organization is not None
     interface = find_interface(live) if live else None
-    takes_text = interface is None or pipelines.takes_text(interface.pipeline)
+    pipeline = interface.pipeline if interface else None
+    takes_text = interface is None or pipelines.takes_text(pipeline)
+    takes_image = isinstance(pipeline, pipelines.ImagePipeline)
     example = None if takes_text or interface is None else interface.example()
     context: dict[str, Any] = {
         "model": model,
@@ -111,7 +113,9 @@ def show_model(request: HttpRequest, owner: str, name: str) -> HttpResponse:
         "is_free": not is_member,
         "interface": interface,
         "batching": batch_limits_of(live) if live else None,
-        "may_try": live is not None and takes_text and (is_member or (owner, name) == TRY_MODEL),
+        "may_try": live is not None and (takes_text or takes_image) and (is_member or (owner, name) == TRY_MODEL),
+        "takes_image": takes_image,
+        "may_explain": isinstance(pipeline, pipelines.TextPipeline),
         "takes_text": takes_text,
         "snippets": snippets.all_snippets(model.path, key="fb_sk_live_…", input_data=example["input_data"] if example else None),
         "has_snippets": takes_text or example is not None,

@@ -2,6 +2,8 @@
 
 const form = document.querySelector("[data-playground]");
 const field = form.querySelector("textarea");
+const picture = form.querySelector("[type=file]"); // Of a model that takes images: there is no text then.
+const preview = form.querySelector("[data-preview]");
 const result = document.querySelector("[data-result]");
 const say = (name) => form.dataset[name];
 let key = null;
@@ -21,9 +23,19 @@ async function obtainKey() {
 
 let lastInput = "";
 
+// The chosen file as data:image/png;base64,..., which the API takes as it is.
+function readPicture() {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result));
+    reader.addEventListener("error", () => reject(new Error(say("failed"))));
+    reader.readAsDataURL(picture.files[0]);
+  });
+}
+
 async function call(url) {
   const secret = await obtainKey();
-  lastInput = field.value;
+  lastInput = picture ? await readPicture() : field.value;
   const started = performance.now();
   const reply = await fetch(url, {
     method: "POST",
@@ -181,6 +193,11 @@ form.addEventListener("submit", (event) => {
   if (action === "estimate") run(form.dataset.estimateUrl, showEstimate);
   else if (action === "explain") run(form.dataset.explainUrl, showExplanation);
   else run(form.dataset.predictUrl, showAnswer);
+});
+
+picture?.addEventListener("change", async () => {
+  preview.hidden = picture.files.length === 0;
+  if (!preview.hidden) preview.src = await readPicture();
 });
 
 for (const chip of form.querySelectorAll("[data-example]")) {
