@@ -10,8 +10,10 @@ from django.db import connection, transaction
 from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
+from billing.invoice_books import collected_cents, invoice_sums
 from billing.ledger import ACCOUNT_SUBJECT, PAYMENTS
 from billing.models import (
+    Account,
     BooksRun,
     Budget,
     CreditGrant,
@@ -66,6 +68,7 @@ def check_books() -> list[Difference]:
             *_check_pools(),
             *(difference for what, found, facts in posting_sums() for difference in _compare(what, found, facts)),
             *(difference for what, found, facts in payout_sums() for difference in _compare(what, found, facts)),
+            *(difference for what, found, facts in invoice_sums() for difference in _compare(what, found, facts)),
             *_check_transactions(),
         ]
 
@@ -174,7 +177,9 @@ def _check_grants() -> Iterator[Difference]:
     limits = dict(Budget.objects.filter(subject=ACCOUNT_SUBJECT).values_list("account_id", "limit_nanos"))
     reversed_ = _sums(CreditReversal.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
     grants = {account: grants.get(account, 0) - reversed_.get(account, 0) for account in grants.keys() | reversed_.keys()}
-    yield from _compare("account limit", limits, grants)
+    lines = {account.pk: account.usable_line_nanos for account in Account.objects.exclude(credit_line_nanos=0)}
+    with_lines = {account: grants.get(account, 0) + lines.get(account, 0) for account in grants.keys() | lines.keys()}
+    yield from _compare("account limit", limits, with_lines)
     entries = LedgerEntry.objects.filter(ledger_account__account__isnull=False)
     credit = _sums(entries.values_list("ledger_account__account").annotate(total=Sum("amount_nanos")))
     charged = charged_sums()
@@ -187,7 +192,7 @@ def _check_payments() -> Iterator[Difference]:
     paid = TopUp.objects.filter(status=TopUp.Status.PAID)
     refunds = PaymentRefund.objects.exclude(status=PaymentRefund.Status.FAILED)
     disputes = Dispute.objects.filter(status__in=[Dispute.Status.OPEN, Dispute.Status.LOST])
-    cents = _total(paid) - _total(refunds) - _total(disputes)
+    cents = _total(paid) - _total(refunds) - _total(disputes) + collected_cents()
     held = LedgerEntry.objects.filter(ledger_account__name__startswith=PAYMENTS).aggregate(total=Sum("amount_nanos"))["total"]
     yield from _compare("payments", {"ledger": -int(held or 0)}, {"ledger": cents * NANOS_PER_CENT})
     granted = CreditGrant.objects.filter(kind=CreditGrant.Kind.TOP_UP, reference__startswith="top_up:").values_list(

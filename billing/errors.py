@@ -156,6 +156,18 @@ class OnboardingNotStarted(BillingError):
     code = "onboarding_not_started"
 
 
+class CreditLineInvalid(BillingError):
+    """The credit line cannot be set so. It was not changed."""
+
+    code = "credit_line_invalid"
+
+
+class CreditNoteInvalid(BillingError):
+    """The invoice cannot be corrected so. Nothing was taken back."""
+
+    code = "credit_note_invalid"
+
+
 class ProviderUnavailable(BillingError):
     """The payment provider did not answer, or with an error of its own: what was asked may have happened. It is found out later."""
 

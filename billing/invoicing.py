@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Count, Sum
 from django.db.models.functions import Now
 
-from billing import ledger, posting
+from billing import collecting, ledger, posting
 from billing.errors import PeriodNotOver
 from billing.models import Account, CreditGrant, Invoice, InvoiceLine, UsageCounter, UsageEvent, UsageRefund, UsageRollup
 from billing.money import Nanos, round_to_cents
@@ -24,6 +24,7 @@ from billing.prices import terms_of
 from billing.pricing import rebate, shape_of
 from billing.receipting import leaves_by_line, root_of_line
 from billing.share_rebates import take_back_share
+from billing.tax import buyer_lines, post_tax, rate_of, seller_lines, tax_within
 
 log = logging.getLogger(__name__)
 
@@ -204,6 +205,7 @@ def _give_rebates(account: Account, invoice: Invoice) -> None:
 
 
 def _persist(account: Account, bill: Bill) -> Invoice:
+    tax = rate_of(account)
     invoice = Invoice.objects.create(
         # The account's last 48 random bits: numbers tell nobody how many customers there are.
         number=f"{bill.starts_at:%Y%m}-{account.pk.hex[-12:]}",
@@ -215,6 +217,11 @@ def _persist(account: Account, bill: Bill) -> Invoice:
         carried_in_cents=bill.carried_in_cents,
         carried_out_nanos=bill.carried_out_nanos,
         total_cents=bill.total_cents,
+        tax_name=tax.name,
+        tax_basis_points=tax.basis_points,
+        tax_cents=tax_within(bill.total_cents, tax.basis_points),
+        seller=seller_lines(),
+        buyer=buyer_lines(account),
     )
     proofs = leaves_by_line(account, since=bill.starts_at, until=bill.ends_at)
     InvoiceLine.objects.bulk_create(
@@ -232,6 +239,8 @@ def _persist(account: Account, bill: Bill) -> Invoice:
         )
         for line in bill.lines
     )
+    post_tax(account, invoice.tax_cents, reference=invoice.number)
     _give_rebates(account, invoice)
+    collecting.open_invoice(account, invoice)
     log.info("Closed %s: %d cents.", invoice.number, invoice.total_cents)
     return invoice

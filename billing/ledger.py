@@ -28,6 +28,9 @@ _FUNDS: Final = {
     CreditGrant.Kind.OPERATOR: "operator",
     CreditGrant.Kind.TOP_UP: PAYMENTS,
     CreditGrant.Kind.REBATE: REVENUE,
+    CreditGrant.Kind.INVOICE: PAYMENTS,
+    CreditGrant.Kind.NOTE: REVENUE,
+    CreditGrant.Kind.WAIVED: REVENUE,
 }
 _FREE_POOL: Final = "free"
 
@@ -56,7 +59,7 @@ def grant_credit(account: Account, amount_nanos: Nanos, *, kind: str, reference:
     Args:
         account: Who gets it.
         amount_nanos: More than 0.
-        kind: "operator", "top_up", or "rebate" out of the revenue. Free credit comes out of its pool: `grant_free_credit`.
+        kind: "operator", "top_up", "invoice", or "rebate", "note", "waived" out of the revenue. Free credit comes out of its pool: `grant_free_credit`.
         reference: What the grant is for, unique among all grants.
         by: Who gives it.
 
@@ -111,8 +114,9 @@ def balance(account: Account) -> Balance:
     """Return what an account was granted, has spent, has on hold, and may still spend."""
     budget = Budget.objects.get(account=account, subject=ACCOUNT_SUBJECT, starts_at=EPOCH)
     left = budget.limit_nanos - budget.spent_nanos - budget.leased_nanos
+    line = Account.objects.get(pk=account.pk).usable_line_nanos
     return Balance(
-        granted=Nanos(budget.limit_nanos),
+        granted=Nanos(budget.limit_nanos - line),
         spent=Nanos(budget.spent_nanos),
         held=Nanos(budget.leased_nanos),
         available=Nanos(max(0, left)),

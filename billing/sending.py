@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from billing import connect_steps, customers, outbox, recharging, repaying, topups
+from billing import connect_steps, customers, invoice_steps, outbox, recharging, repaying, topups
 from billing.errors import CardRefused, ProviderRefused, ProviderUnavailable
 from billing.models import Customer, OutboxRow, PaymentRefund, TopUp
 from billing.providers import provider
@@ -157,6 +157,7 @@ STEPS: Final[Mapping[str, Step[Any]]] = {
     "account.create": connect_steps.CreateConnected(),
     "transfer.create": connect_steps.CreateTransfer(),
     "transfer.reverse": connect_steps.ReverseTransfer(),
+    **invoice_steps.STEPS,
 }
 
 

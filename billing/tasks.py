@@ -6,7 +6,20 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from billing import books, invoicing, losses, payout_runs, posting, recharging, recovery, rerating, sending, webhooks
+from billing import (
+    books,
+    collecting,
+    dunning,
+    invoicing,
+    losses,
+    payout_runs,
+    posting,
+    recharging,
+    recovery,
+    rerating,
+    sending,
+    webhooks,
+)
 from billing.errors import ProviderRefused, ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -95,6 +108,15 @@ def check_payouts() -> None:
         return
     for difference in differences or ():
         log.error("The payouts differ: %s", difference)
+
+
+@shared_task
+def dun() -> None:
+    """Note which invoices were not paid in time, and stop the credit lines whose days of grace are over."""
+    now = timezone.now()
+    for invoice in dunning.missed_invoices(now=now):
+        collecting.mark_past_due(invoice)
+    dunning.stop_lines(now=now)
 
 
 @shared_task

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from billing import connect_events, connecting, customers, disputes, recharging, repaying, topups
+from billing import connect_events, connecting, customers, disputes, invoice_events, recharging, repaying, topups
 from billing.errors import ProviderRefused, ProviderUnavailable
 from billing.models import Account, Customer, StripeCatchUp, StripeEvent, StripeEventWork, TopUp
 from billing.providers import collects_money, provider
@@ -222,6 +222,7 @@ _HANDLERS: Final[Mapping[str, Callable[[str], bool]]] = {
     "payment_method.automatically_updated": _card_changed,
     "customer.updated": _customer_changed,
     **connect_events.OURS,
+    **invoice_events.OURS,
 }
 
 

@@ -156,11 +156,21 @@ check_payments(payments=PAYMENTS, host=HOST, site_url=SITE_URL, webhook_secret=S
 PAYMENT_PAGES: Final[dict[str, list[str]]] = {
     "offline": [],
     "fake": [STRIPE_FAKE_URL],
-    "stripe": ["https://checkout.stripe.com", "https://billing.stripe.com", "https://connect.stripe.com"],
+    "stripe": ["https://checkout.stripe.com", "https://invoice.stripe.com", "https://billing.stripe.com", "https://connect.stripe.com"],
 }
 # Smallest and largest top-up, in cents of the account's currency. Small ones are eaten by the card fee; large ones are what a stolen card can cost.
 TOP_UP_MIN_CENTS: Final = env_int("TOP_UP_MIN_CENTS", default=500, minimum=50)
 TOP_UP_MAX_CENTS: Final = env_int("TOP_UP_MAX_CENTS", default=100_000, minimum=TOP_UP_MIN_CENTS, maximum=99_999_999)
+
+# Days that an invoice of an account with a credit line may wait, and then until its calls are refused.
+INVOICE_DUE_DAYS: Final = env_int("INVOICE_DUE_DAYS", default=14, minimum=1, maximum=180)
+DUNNING_GRACE_DAYS: Final = env_int("DUNNING_GRACE_DAYS", default=7, minimum=0, maximum=180)
+# The tax that prices include, in hundredths of a percent of the net amount (1900 is 19 %), and who sells, as invoices print both.
+TAX_RATE_BASIS_POINTS: Final = env_int("TAX_RATE_BASIS_POINTS", default=0, minimum=0, maximum=10_000)
+TAX_NAME: Final = env_str("TAX_NAME", default="VAT")
+INVOICE_SELLER_NAME: Final = env_str("INVOICE_SELLER_NAME", default="Farebox")
+INVOICE_SELLER_ADDRESS: Final = env_str("INVOICE_SELLER_ADDRESS", default="")  # Lines, with ";" between them.
+INVOICE_SELLER_TAX_ID: Final = env_str("INVOICE_SELLER_TAX_ID", default="")
 
 # ---------------------------------------------------------------- Paying providers out
 

@@ -3,6 +3,7 @@
 from billing.models.accounts import Account
 from billing.models.books import BooksRun
 from billing.models.budgets import Budget, GatewayProcess, Lease
+from billing.models.credit_notes import CreditNote, CreditNoteLine
 from billing.models.invoices import Invoice, InvoiceLine
 from billing.models.ledger import CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.models.outbox import OutboxRow
@@ -12,16 +13,20 @@ from billing.models.postings import SkuShare, UsagePosting
 from billing.models.prices import Price
 from billing.models.receipts import Receipt, ReceiptHead, ReceiptKey
 from billing.models.stripe import StripeCatchUp, StripeEvent, StripeEventWork
+from billing.models.tax import BillingDetails
 from billing.models.usage import UsageCounter, UsageEvent, UsageRefund, UsageRollup
 
 __all__ = [
     "Account",
     "AutoRecharge",
     "BankPayout",
+    "BillingDetails",
     "BooksRun",
     "Budget",
     "Card",
     "CreditGrant",
+    "CreditNote",
+    "CreditNoteLine",
     "CreditPool",
     "CreditReversal",
     "Customer",

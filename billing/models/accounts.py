@@ -1,6 +1,7 @@
 """Who pays."""
 
 from django.db import models
+from django.db.models import Q
 
 from billing.ids import uuid7
 from billing.money import CURRENCY
@@ -13,7 +14,18 @@ class Account(models.Model):
     name = models.CharField(max_length=120)
     currency = models.CharField(max_length=3, default=CURRENCY)
     created_at = models.DateTimeField(auto_now_add=True)
+    # What it may owe: with one, its months are billed afterwards. Given by the operator.
+    credit_line_nanos = models.BigIntegerField(default=0)
+    line_withdrawn_at = models.DateTimeField(null=True, blank=True)  # Since when an unpaid invoice has stopped the line.
     suspended_at = models.DateTimeField(null=True, blank=True)  # Set by the operator; the door refuses its callers.
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(credit_line_nanos__gte=0), name="credit_line_not_negative")]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def usable_line_nanos(self) -> int:
+        """What of the credit line is part of its budget now."""
+        return 0 if self.line_withdrawn_at else self.credit_line_nanos

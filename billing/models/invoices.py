@@ -11,15 +11,20 @@ from billing.models.prices import Price
 
 
 class Invoice(models.Model):
-    """An account's bill for one closed period, [starts_at, ends_at). Its lines never change.
+    """An account's bill for one closed period, [starts_at, ends_at). Its lines and amounts never change; its status moves forward.
 
-    In nanos: the lines' charges + carried_in = total_cents * 10**7 + carried_out.
+    In nanos: the lines' charges + carried_in = total_cents * 10**7 + carried_out. The total includes its tax.
     """
 
     class Status(models.TextChoices):
         """What became of it."""
 
         CLOSED = "closed"  # Drawn from prepaid credit; nothing is left to pay.
+        OPEN = "open"  # Something is due.
+        PAST_DUE = "past_due"  # It was not paid in time, or the card was refused.
+        UNCOLLECTIBLE = "uncollectible"  # Given up: the debt stays.
+        VOID = "void"  # Taken back: nothing is owed for it any more.
+        PAID = "paid"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     number = models.CharField(max_length=40, unique=True)
@@ -32,7 +37,22 @@ class Invoice(models.Model):
     carried_in_cents = models.BigIntegerField(default=0)
     carried_out_nanos = models.BigIntegerField(default=0)
     total_cents = models.BigIntegerField()
-    status = models.CharField(max_length=10, choices=Status, default=Status.CLOSED)
+    status = models.CharField(max_length=16, choices=Status, default=Status.CLOSED)
+    # What no credit covered when the month was closed, collected by the provider: of a postpaid account.
+    due_cents = models.BigIntegerField(default=0)
+    tax_name = models.CharField(max_length=40, blank=True, default="")
+    tax_basis_points = models.PositiveIntegerField(default=0)
+    tax_cents = models.BigIntegerField(default=0)  # Of the total, within it.
+    # Who sells to whom, as it stood when the month was closed: lines of an address.
+    seller = models.JSONField(default=list)
+    buyer = models.JSONField(default=list)
+    provider_id = models.CharField(max_length=80, blank=True, default="")  # The provider's; empty until it has answered.
+    hosted_url = models.TextField(blank=True, default="")  # Where it is paid.
+    paid_cents = models.BigIntegerField(default=0)
+    due_at = models.DateTimeField(null=True, blank=True)
+    past_due_at = models.DateTimeField(null=True, blank=True)  # Since when.
+    settled_at = models.DateTimeField(null=True, blank=True)  # Paid, or void.
+    failure = models.CharField(max_length=300, blank=True, default="")  # Why it could not be collected, last.
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -40,10 +60,23 @@ class Invoice(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["account", "starts_at"], name="invoice_once_per_period"),
             models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="invoice_ends_after_start"),
+            models.CheckConstraint(condition=Q(status="closed") | Q(due_cents__gt=0), name="invoice_collected_is_due"),
+            models.UniqueConstraint(fields=["provider_id"], condition=~Q(provider_id=""), name="invoice_once_at_provider"),
         ]
+        indexes = [models.Index(fields=["due_at"], name="invoice_unpaid", condition=Q(status__in=["open", "past_due"]))]
 
     def __str__(self) -> str:
         return self.number
+
+    @property
+    def net_cents(self) -> int:
+        """The total without its tax."""
+        return self.total_cents - self.tax_cents
+
+    @property
+    def is_unpaid(self) -> bool:
+        """Whether somebody has to pay it."""
+        return self.status in {self.Status.OPEN, self.Status.PAST_DUE}
 
 
 class InvoiceLine(models.Model):

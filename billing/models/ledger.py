@@ -76,6 +76,9 @@ class CreditGrant(models.Model):
         FREE = "free"
         OPERATOR = "operator"
         TOP_UP = "top_up"  # Paid for.
+        INVOICE = "invoice"  # A month paid afterwards.
+        NOTE = "note"  # A closed invoice was corrected.
+        WAIVED = "waived"  # An invoice is not owed any more.
         REBATE = "rebate"  # What a month at a volume price was charged too much.
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -207,6 +207,10 @@ class Notice(models.Model):
         CARD_DECLINED = "card_declined"
         CEILING_REACHED = "ceiling_reached"  # Auto-recharge has bought what it may this month.
         DISPUTE_OPENED = "dispute_opened"
+        INVOICE_DUE = "invoice_due"
+        INVOICE_PAST_DUE = "invoice_past_due"
+        LINE_WITHDRAWN = "line_withdrawn"  # Calls are refused until it is paid.
+        LINE_RESTORED = "line_restored"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, models.PROTECT, related_name="notices")

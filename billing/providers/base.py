@@ -7,6 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from billing.providers.base_connect import ConnectProvider
+from billing.providers.base_invoices import InvoiceProvider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class TopUpOrder:
     created_at: datetime
 
 
-class Provider(ConnectProvider, Protocol):
+class Provider(ConnectProvider, InvoiceProvider, Protocol):
     """Collects money. Each method is one call over the network; none may run inside a transaction.
 
     All raise ProviderUnavailable where it is not known whether anything happened, and

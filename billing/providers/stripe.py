@@ -25,6 +25,7 @@ from billing.providers.base import (
     TopUpOrder,
 )
 from billing.providers.connect import ConnectCalls
+from billing.providers.invoices import InvoiceCalls
 
 # Metadata by which our rows are found again at Stripe.
 _ACCOUNT: Final = "farebox_account"
@@ -40,7 +41,7 @@ stripe.enable_telemetry = False
 logging.getLogger("stripe").setLevel(logging.WARNING)
 
 
-class StripeProvider(ConnectCalls):
+class StripeProvider(ConnectCalls, InvoiceCalls):
     """Talks to Stripe, or to the fake where `base_url` names it."""
 
     def __init__(

@@ -10,7 +10,7 @@ from html import escape
 from typing import Final
 from urllib.parse import parse_qs
 
-from billing.providers.fake import checkout, connect_pages, payments, refunds
+from billing.providers.fake import checkout, connect_pages, invoice_pages, payments, refunds
 from billing.providers.fake.errors import ApiError
 from billing.providers.fake.store import Obj
 from billing.providers.fake.world import Fault, World
@@ -56,6 +56,7 @@ def answer(world: World, method: str, path: str, body: str) -> Answer:
         "pay": lambda: _checkout(world, rest, sent),
         "portal": lambda: _portal(world, rest, sent),
         "onboard": lambda: _onboard(world, rest, sent),
+        "invoice": lambda: _invoice(world, rest, sent),
         "_fake": lambda: _set_faults(world, body),
     }
     try:
@@ -157,6 +158,11 @@ def _onboard(world: World, token: str, sent: Mapping[str, str]) -> Answer:
     return _redirect(to) if to else _page("Onboarding", content)
 
 
+def _invoice(world: World, path: str, sent: Mapping[str, str]) -> Answer:
+    status, content = invoice_pages.hosted(world, path, sent)
+    return _page("Invoice", content, status=status)
+
+
 # ---------------------------------------------------------------- Dashboard: playing the bank
 
 
@@ -172,7 +178,8 @@ def _dashboard(world: World, sent: Mapping[str, str]) -> Answer:
         for event in world.store.all("event")[:20]
     )
     none = "<p class='muted'>None yet.</p>"
-    connected = "".join(f"<h2>{title}</h2>{_table(rows) or none}" for title, rows in connect_pages.dashboard_parts(world).items())
+    parts = {**invoice_pages.dashboard_parts(world), **connect_pages.dashboard_parts(world)}
+    connected = "".join(f"<h2>{title}</h2>{_table(rows) or none}" for title, rows in parts.items())
     content = (
         f"<p>What the bank and Stripe's staff would do, done by you. Webhooks waiting: {waiting}.</p>"
         f"<h2>Payments</h2>{_table(charges) or none}<h2>Disputes</h2>{_table(disputes) or none}"
@@ -209,6 +216,7 @@ def _dispute_row(dispute: Obj) -> str:
 
 def _play(world: World, sent: Mapping[str, str]) -> None:
     connect_pages.play(world, sent)
+    invoice_pages.play(world, sent)
     if charge := sent.get("dispute"):
         refunds.open_dispute(world, world.store.get("charge", charge))
     if charge := sent.get("refund"):

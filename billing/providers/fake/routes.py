@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from billing.providers.fake import checkout, connect, payments, refunds
+from billing.providers.fake import checkout, connect, invoices, payments, refunds
 from billing.providers.fake.store import Obj
 
 
@@ -70,4 +70,22 @@ ROUTES: Final = (
     ),
     _route("GET", "/v1/transfers/{id}/reversals", "_transfer_reversal_list_params.TransferReversalListParams", connect.list_reversals),
     _route("GET", "/v1/payouts/{id}", "_payout_retrieve_params.PayoutRetrieveParams", connect.get_payout),
+    _route("POST", "/v1/invoices", "_invoice_create_params.InvoiceCreateParams", invoices.create_invoice),
+    _route("GET", "/v1/invoices", "_invoice_list_params.InvoiceListParams", invoices.list_invoices),
+    _route("GET", "/v1/invoices/{id}", "_invoice_retrieve_params.InvoiceRetrieveParams", invoices.get_invoice),
+    _route("POST", "/v1/invoices/{id}/finalize", "_invoice_finalize_invoice_params.InvoiceFinalizeInvoiceParams", invoices.finalize),
+    _route("POST", "/v1/invoices/{id}/pay", "_invoice_pay_params.InvoicePayParams", invoices.pay),
+    _route("POST", "/v1/invoices/{id}/send", "_invoice_send_invoice_params.InvoiceSendInvoiceParams", invoices.send),
+    _route("POST", "/v1/invoices/{id}/void", "_invoice_void_invoice_params.InvoiceVoidInvoiceParams", invoices.void),
+    _route(
+        "POST",
+        "/v1/invoices/{id}/mark_uncollectible",
+        "_invoice_mark_uncollectible_params.InvoiceMarkUncollectibleParams",
+        invoices.mark_uncollectible,
+    ),
+    _route("POST", "/v1/invoiceitems", "_invoice_item_create_params.InvoiceItemCreateParams", invoices.create_item),
+    _route("GET", "/v1/invoiceitems", "_invoice_item_list_params.InvoiceItemListParams", invoices.list_items),
+    _route("POST", "/v1/credit_notes", "_credit_note_create_params.CreditNoteCreateParams", invoices.create_credit_note),
+    _route("GET", "/v1/credit_notes", "_credit_note_list_params.CreditNoteListParams", invoices.list_credit_notes),
+    _route("GET", "/v1/credit_notes/{id}", "_credit_note_retrieve_params.CreditNoteRetrieveParams", invoices.get_credit_note),
 )
