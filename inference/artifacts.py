@@ -14,8 +14,9 @@ from inference.signature import Signature
 
 # The publish gate's limit (MODELS section 3); a larger file is refused before it is read.
 MAX_MODEL_BYTES: Final = 200 * 2**20
-# Images of 4 MB in one batch.
+# Images of 4 MB in one batch, and their rows x the longest's megapixels.
 _MAX_IMAGES: Final = 32
+_MAX_MEGAPIXELS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,9 +62,9 @@ def load_bundle(folder: Path, *, artifact: str = "model.onnx", sha256: str | Non
         msg = f"{artifact} hashes to {digest}, not to {sha256}"
         raise ModelLoadFailed(msg)
     signature = signature_of(model, digest=digest)
-    if isinstance(pipeline, ImagePipeline):  # A batch of files must fit one message to a worker (256 MB).
+    if isinstance(pipeline, ImagePipeline):  # A batch of files must fit one message to a worker (256 MB), and be decoded within a second.
         limits = limits or BatchLimits()
-        limits = replace(limits, max_rows=min(limits.max_rows, _MAX_IMAGES))
+        limits = replace(limits, max_rows=min(limits.max_rows, _MAX_IMAGES), max_tokens=min(limits.max_tokens, _MAX_MEGAPIXELS))
     return Bundle(folder=folder, path=path, digest=digest, size_bytes=len(model), signature=signature, pipeline=pipeline, limits=limits)
 
 

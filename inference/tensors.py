@@ -56,6 +56,10 @@ RESIZES: Final = frozenset({"stretch", "crop"})
 # A file, and its pixels: 16 million are a good camera's, and 50 MB while they are decoded.
 MAX_IMAGE_BYTES: Final = 4 * 2**20
 MAX_PIXELS: Final = 2**24
+# All images of a call: 0.4 s of decoding. A body of 4 MB holds about as many pixels of photographs; of flat colors it could hold thirty times more.
+MAX_CALL_PIXELS: Final = 2**25
+# What counts as one step of a row's length: 12 ms of decoding, so that large images wait for each other and small ones for neither.
+PIXELS_PER_STEP: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

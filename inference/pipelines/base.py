@@ -15,7 +15,7 @@ from inference.tensors import Collation, ImageCollation
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A call's rows, ready for the queue: of texts, an int64 array of ids each; of images, their file as uint8 `(1, bytes)`."""
+    """A call's rows, ready for the queue: of texts, an int64 array of ids each; of images, their file as uint8 `(megapixels, bytes)`."""
 
     rows: list[npt.NDArray[Any]]
     single: bool  # The caller sent one example, not a list.
@@ -149,6 +149,9 @@ def are_texts(values: Iterable[object]) -> bool:
     return all(isinstance(value, str) and value for value in values)
 
 
-def row_of(content: bytes) -> npt.NDArray[np.uint8]:
-    """Return a file as a row for the queue: of length 1, since what it costs the model does not depend on its bytes."""
-    return np.frombuffer(content, dtype=np.uint8).reshape(1, -1)
+def row_of(content: bytes, *, length: int) -> npt.NDArray[np.uint8]:
+    """Return a file as a row for the queue, `(length, bytes)`: batches are cut by length, which says here what decoding it costs.
+
+    Zeros fill the last line: no picture ends before them.
+    """
+    return np.frombuffer(content + bytes(-len(content) % length), dtype=np.uint8).reshape(length, -1)

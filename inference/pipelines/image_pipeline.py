@@ -11,7 +11,7 @@ from inference.errors import InvalidInput
 from inference.pipelines.answers import make_answers
 from inference.pipelines.base import Pipeline, Prepared, are_texts, check_fields, examples_of, require, row_of
 from inference.pipelines.image_heads import find_size
-from inference.tensors import CHANNELS, LAYOUTS, MAX_IMAGE_BYTES, MAX_PIXELS, RESIZES, ImageCollation
+from inference.tensors import CHANNELS, LAYOUTS, MAX_CALL_PIXELS, MAX_IMAGE_BYTES, MAX_PIXELS, PIXELS_PER_STEP, RESIZES, ImageCollation
 
 _FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "kind": str,
@@ -48,12 +48,15 @@ class ImagePipeline(Pipeline):
     def prepare(self, input_data: object, *, max_rows: int, max_characters: int) -> Prepared:  # noqa: ARG002 (a body's size bounds them)
         """Return the rows of one image or of a list: each in base64 (with or without `data:image/png;base64,`), or as bytes."""
         images, single = examples_of(input_data, (str, bytes), what="an image in base64", max_rows=max_rows)
-        rows = []
+        rows, pixels_of_call = [], 0
         for position, image in enumerate(images):
             param = "input_data" if single else f"input_data[{position}]"
             content = _decode(image, param)
-            _check_head(content, param)
-            rows.append(row_of(content))
+            pixels = _check_head(content, param)
+            pixels_of_call += pixels
+            if pixels_of_call > MAX_CALL_PIXELS:
+                raise InvalidInput(param, f"The images of a call may have {MAX_CALL_PIXELS} pixels in all.", reason="image_too_large")
+            rows.append(row_of(content, length=1 + (pixels - 1) // PIXELS_PER_STEP))
         return Prepared(rows, single, len(rows))
 
     def schema_of_input(self) -> dict[str, Any]:
@@ -127,8 +130,8 @@ def _decode(image: object, param: str) -> bytes:
         raise InvalidInput(param, "This is not base64.", reason="wrong_encoding") from None
 
 
-def _check_head(content: bytes, param: str) -> None:
-    """Refuse what is no PNG or JPEG, and pictures that are small as files and huge as pixels."""
+def _check_head(content: bytes, param: str) -> int:
+    """Return a picture's pixels; refuse what is no PNG or JPEG, and pictures that are small as files and huge as pixels."""
     if len(content) > MAX_IMAGE_BYTES:
         raise InvalidInput(param, f"An image may have {MAX_IMAGE_BYTES} bytes.", reason="image_too_large")
     size = find_size(content)
@@ -138,3 +141,4 @@ def _check_head(content: bytes, param: str) -> None:
     if not 1 <= width * height <= MAX_PIXELS:
         detail = f"An image may have {MAX_PIXELS} pixels; this has {width} x {height}."
         raise InvalidInput(param, detail, reason="image_too_large")
+    return width * height

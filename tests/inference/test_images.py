@@ -60,6 +60,20 @@ def test_an_image_is_one_row_of_its_file_whatever_way_it_was_sent(tmp_path: Path
     assert (len(several.rows), several.single, several.tokens) == (3, False, 3)
 
 
+def test_large_images_are_longer_rows_and_their_pixels_are_counted_by_the_call(tmp_path: Path) -> None:
+    made = pipeline(tmp_path)
+    large = picture(RED, size=(4_096, 4_096))
+
+    rows = prepare(made, [text(large), text(picture(RED, size=(1_024, 1_024))), text(picture(RED, size=(1_025, 1_024)))]).rows
+
+    assert [len(row) for row in rows] == [16, 1, 2]
+    assert rows[0].tobytes()[: len(large)] == large
+    assert rows[0].size - len(large) < 16
+    with pytest.raises(InvalidInput) as refusal:
+        prepare(made, [text(large), text(large), text(picture(RED))])
+    assert (refusal.value.param, refusal.value.reason) == ("input_data[2]", "image_too_large")
+
+
 @pytest.mark.parametrize(
     ("sent", "param", "reason"),
     [
@@ -233,7 +247,7 @@ def test_images_of_any_size_and_kind_are_answered_in_batches_in_their_order(tmp_
         picture(RED, kind="JPEG"),
         picture((0, 0, 255, 9), mode="RGBA"),
         picture(BLUE, size=(6, 8)),
-        picture(RED, size=(1, 1)),
+        picture(RED, size=(1_500, 1_001)),
     ]
 
     async def scenario() -> None:
@@ -267,8 +281,12 @@ def test_a_broken_image_fails_alone_and_is_the_callers_fault(tmp_path: Path) -> 
     asyncio.run(scenario())
 
 
-def test_a_batch_of_the_largest_files_fits_a_message() -> None:
-    assert BatchLimits().max_rows * MAX_IMAGE_BYTES < 256 * 2**20
+def test_a_batch_of_the_largest_files_fits_a_message_and_large_pictures_run_in_small_batches(tmp_path: Path) -> None:
+    limits = load_bundle(write(tmp_path), sha256=None, limits=BatchLimits(max_rows=256, max_tokens=10_000)).limits
+
+    assert limits
+    assert limits.max_rows * MAX_IMAGE_BYTES < 256 * 2**20
+    assert limits.max_tokens // 16 == 4  # Of 16.7 million pixels each: 0.8 s of decoding.
 
 
 def test_a_model_that_takes_something_else_is_refused_at_the_load(tmp_path: Path) -> None:
