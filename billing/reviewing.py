@@ -68,10 +68,11 @@ def _concerned(what: str, key: Any) -> UUID | None:
         return Budget.objects.filter(pk=key).values_list("account", flat=True).first()
     if what in _TABLES:
         table, column = _TABLES[what]
-        return table.objects.filter(pk=key).values_list(column, flat=True).first()
+        owner: UUID | None = table.objects.filter(pk=key).values_list(column, flat=True).first()
+        return owner
     if what == "ledger usage":
-        fund, _, owner = str(key).partition(":")
-        return _existing(UUID(owner)) if fund == "credit" else None
+        fund, _, name = str(key).partition(":")
+        return _existing(UUID(name)) if fund == "credit" else None
     if what in {"account limit", "ledger credit"}:
         return _existing(key)
     if what.startswith("rollup ") or what in {"postings", "invoiced postings", "invoice line"}:
