@@ -1,5 +1,6 @@
 """Providers of models at the payment provider: made by the outbox, and known by what is fetched."""
 
+import logging
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -7,10 +8,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing import outbox
-from billing.errors import OnboardingNotStarted, PaymentsOff
+from billing.errors import OnboardingNotStarted, PaymentsOff, ProviderRefused
 from billing.models import Account, BankPayout, OutboxRow, PayoutAccount
 from billing.providers import collects_money, provider
 from billing.providers.base_connect import BankPayoutState, ConnectedOrder, ConnectedState
+
+log = logging.getLogger(__name__)
 
 # An account that nothing was heard of for so long is asked about: its webhooks may have been lost.
 _PATIENCE: Final = timedelta(hours=1)
@@ -108,8 +111,21 @@ def refresh_quiet_payees(*, now: datetime) -> int:
     quiet = PayoutAccount.objects.exclude(connected_id="").filter(refreshed_at__lt=now - _PATIENCE).select_related("account")
     payees = list(quiet.order_by("refreshed_at")[:_ASKED_AT_ONCE])
     for payee in payees:
-        refresh_payee(payee)
+        try:
+            refresh_payee(payee)
+        except ProviderRefused as error:  # It was closed, or cut off from us: the others are asked about all the same.
+            log.warning("%s is not there any more: %s", payee, error)
+            disable_payee(payee, why=error.reason)
     return len(payees)
+
+
+@transaction.atomic
+def disable_payee(payee: PayoutAccount, *, why: str) -> None:
+    """Note that the payment provider does not know a provider's account any more: nothing is sent there."""
+    payee = lock_payee(payee.account)
+    payee.transfers_enabled = payee.payouts_enabled = False
+    payee.disabled_reason, payee.refreshed_at = why[:120], timezone.now()
+    payee.save(update_fields=["transfers_enabled", "payouts_enabled", "disabled_reason", "refreshed_at"])
 
 
 @transaction.atomic

@@ -126,6 +126,23 @@ def test_a_day_of_silence_is_caught_up_on(till: Till, account: Account) -> None:
     assert payee.is_onboarded
 
 
+def test_an_account_that_was_closed_is_paid_no_more_and_does_not_hide_the_others(till: Till, account: Account) -> None:
+    other = open_account(name="other")
+    for one in (account, other):
+        begin(one)
+    closed, kept = (PayoutAccount.objects.get(account=one) for one in (account, other))
+    connect.complete(till.world, till.world.store.get("account", kept.connected_id))
+    till.world.store._database.execute("DELETE FROM object WHERE id = ?", (closed.connected_id,))
+    PayoutAccount.objects.update(refreshed_at=timezone.now() - timedelta(hours=2), transfers_enabled=True)
+
+    assert connecting.refresh_quiet_payees(now=timezone.now()) == 2
+
+    closed.refresh_from_db()
+    kept.refresh_from_db()
+    assert (closed.is_onboarded, closed.disabled_reason) == (False, "resource_missing")
+    assert kept.is_onboarded
+
+
 def test_payments_to_the_bank_are_shown_and_only_move_forward(till: Till, account: Account) -> None:
     payee = begin(account)
     connect.complete(till.world, connected(till))

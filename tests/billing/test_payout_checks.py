@@ -1,14 +1,17 @@
 """Payouts against Stripe's own list of transfers, and the books of them."""
 
+import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
-from billing import payout_runs, payouts, sending
+from billing import payout_runs, payouts, sending, webhooks
 from billing.books import check_books
 from billing.ledger import open_account
-from billing.models import Account, Payout, PayoutCheck
+from billing.models import Account, BankPayout, LedgerEntry, Payout, PayoutAccount, PayoutCheck, PayoutReversal, StripeEventWork
 from billing.providers import provider
 from billing.providers.fake import connect
 from tests.billing.payees import CENT, at_stripe, earn, owed, pay
@@ -89,3 +92,54 @@ def test_a_transfer_of_another_amount_is_not_taken_for_ours(till: Till, payee: A
 
     with pytest.raises(ValueError, match="is a transfer of 1 usd"):
         payouts.apply_transfer(provider().get_transfer(payout.transfer_id))
+
+
+# ---------------------------------------------------------------- Any order, any number of times: one state
+
+
+def state_of(account: Account) -> dict[str, Any]:
+    """Return everything that webhooks of Connect could have changed."""
+    payee = PayoutAccount.objects.get(account=account)
+    return {
+        "payee": (payee.connected_id, payee.transfers_enabled, payee.requirements_due),
+        "payouts": sorted(Payout.objects.values_list("pk", "status", "transfer_id")),
+        "reversals": sorted(PayoutReversal.objects.values_list("reversal_id", "status", "amount_cents")),
+        "banks": sorted(BankPayout.objects.values_list("pk", "status", "amount_cents")),
+        "ledger": sorted(LedgerEntry.objects.values_list("ledger_account__name", "amount_nanos")),
+        "waiting": StripeEventWork.objects.filter(outcome="waiting").count(),
+    }
+
+
+def test_any_order_of_the_same_webhooks_ends_in_one_state(till: Till, payee: Account) -> None:
+    known = {event["id"] for event in till.events()}
+    for _ in range(2):
+        earn(payee, 3000)
+        pay(payee)
+        sending.sweep()
+    for transfer in till.world.store.all("transfer"):
+        connect.create_reversal(till.world, {"amount": 300}, transfer["id"])
+        connect.create_reversal(till.world, {"amount": 200}, transfer["id"])
+    connect.pay_out(till.world, at_stripe(till), succeeds=False)
+    connect.pay_out(till.world, at_stripe(till), succeeds=True)
+    connect.restrict(till.world, at_stripe(till))
+    connect.complete_partly(till.world, at_stripe(till))
+    events = [event for event in till.events() if event["id"] not in known]
+    assert len(events) >= 10
+    finals: list[dict[str, Any]] = []
+
+    for seed in range(12):
+        choose = random.Random(seed)
+        order = [*events, *choose.sample(events, k=len(events) // 2)]
+        choose.shuffle(order)
+        with transaction.atomic():
+            for event in order:
+                assert till.post(event).status_code == 200
+                webhooks.apply_waiting()
+            finals.append(state_of(payee))
+            assert check_books() == []
+            transaction.set_rollback(True)
+        assert finals[-1] == finals[0], f"seed {seed}"
+
+    assert finals[0]["waiting"] == 0
+    assert len(finals[0]["reversals"]) == 4
+    assert sorted(status for _, status, _ in finals[0]["banks"]) == ["failed", "paid"]
