@@ -30,6 +30,8 @@ MEMBERS = [
     "/invoices/",
     "/invoices/current/",
     "/invoices/current/calls/",
+    "/revenue/",
+    "/revenue/statement/",
     "/models/farebox/sentiment/",
     "/docs/",
     "/docs/errors/budget_exceeded",
