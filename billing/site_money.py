@@ -24,8 +24,6 @@ from billing.money import CURRENCIES, NANOS_PER_CENT
 from billing.payable import MOVES
 
 _PROVIDERS: Final = "provider:"
-# Invoices that nobody has to pay any more, or ever had to.
-_SETTLED: Final = ("closed", "paid", "void", "uncollectible")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,8 +100,8 @@ def standings() -> list[Standing]:
         rows[currency].credit = int(left or 0)
     _add_providers(rows)
     _add_cents(rows, "payouts_waiting", Payout.objects.filter(status=Payout.Status.WAITING), currency="currency")
-    unpaid = Invoice.objects.exclude(status__in=_SETTLED)
-    _add_cents(rows, "unpaid", unpaid, currency="currency", amount="total_cents", count="unpaid_count")
+    unpaid = Invoice.objects.filter(status__in=[Invoice.Status.OPEN, Invoice.Status.PAST_DUE])
+    _add_cents(rows, "unpaid", unpaid, currency="currency", amount=F("due_cents") - F("paid_cents"), count="unpaid_count")
     disputes = Dispute.objects.filter(status=Dispute.Status.OPEN)
     _add_cents(rows, "disputed", disputes, currency="top_up__currency", count="disputes_open")
     return [row for row in rows.values() if not row.is_empty] or [rows[CURRENCIES[0]]]
@@ -121,7 +119,7 @@ def _add_providers(rows: Mapping[str, Standing]) -> None:
 
 
 def _add_cents(
-    rows: Mapping[str, Standing], name: str, found: QuerySet[Any], *, currency: str, amount: str = "amount_cents", count: str = ""
+    rows: Mapping[str, Standing], name: str, found: QuerySet[Any], *, currency: str, amount: Any = "amount_cents", count: str = ""
 ) -> None:
     for code, total, number in found.values_list(currency).order_by().annotate(total=Sum(amount), number=Count("pk")):
         setattr(rows[code], name, int(total or 0) * NANOS_PER_CENT)

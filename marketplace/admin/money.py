@@ -62,7 +62,7 @@ def _tiles(one: Standing) -> list[tuple[Figure, str]]:
         ),
         (
             Figure("Unpaid invoices", show(one.unpaid), f"{one.unpaid_count} invoices", "bad" if one.unpaid_count else ""),
-            _list("billing_invoice"),
+            _list("billing_invoice", status__in="open,past_due"),
         ),
         (
             Figure("Disputed now", show(one.disputed), f"{one.disputes_open} open", "bad" if one.disputes_open else ""),

@@ -20,7 +20,6 @@ from marketplace.admin.facts import FactAdmin, show_money
 from marketplace.credits import give_credit
 from marketplace.models import Membership, Organization, User
 from marketplace.payments import unfreeze
-from marketplace.reviews import lift_review
 from marketplace.tenants import block_user, restore_organization, suspend_organization, unblock_user
 
 admin.site.unregister(Group)  # Rights here are one flag; groups would only suggest more.
@@ -75,7 +74,6 @@ class OrganizationAdmin(FactAdmin):
         "slug",
         "status",
         "suspended_at",
-        "review",
         "granted",
         "spent",
         "held",
@@ -84,22 +82,14 @@ class OrganizationAdmin(FactAdmin):
         "created_at",
         "first_call_at",
     )
-    list_select_related = ("account",)
-    readonly_fields = ("status", "review", "granted", "spent", "held", "available", "working_keys")
+    readonly_fields = ("status", "granted", "spent", "held", "available", "working_keys")
     inlines = (MembershipInline,)
-    actions_detail = ("give_credit", "suspend", "restore", "unfreeze", "lift_review")
+    actions_detail = ("give_credit", "suspend", "restore", "unfreeze")
 
-    @display(description="Status", label={"active": "success", "suspended": "danger", "under review": "danger"})
+    @display(description="Status", label={"active": "success", "suspended": "danger"})
     def status(self, organization: Organization) -> str:
         """Whether its keys work."""
-        if organization.suspended_at:
-            return "suspended"
-        return "under review" if organization.account.under_review_at else "active"
-
-    @display(description="Under review for")
-    def review(self, organization: Organization) -> str:
-        """Which difference of the books keeps it from being charged."""
-        return organization.account.review_words if organization.account.under_review_at else "–"
+        return "suspended" if organization.suspended_at else "active"
 
     @display(description="Granted")
     def granted(self, organization: Organization) -> str:
@@ -167,19 +157,6 @@ class OrganizationAdmin(FactAdmin):
         warning = "Keys that are neither revoked nor expired work again within a second."
         form = bind(ConfirmForm, request)
         return run_deed(self, request, title=f"Restore {organization}", warning=warning, form=form, do=do, target=organization)
-
-    @action(description="Lift review", url_path="lift-review", permissions=["deed"], icon="fact_check")
-    def lift_review(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Let it be charged again after its books were looked at."""
-        organization: Organization = find_target(self, request, object_id)
-
-        def do(fields: Any) -> None:
-            lift_review(organization, reason=fields["reason"], by=operator_of(request))
-
-        words = organization.account.review_words or "It is under no review."
-        warning = f"{words} Its live keys work again within a second. This difference will not stop it again; another will."
-        form = bind(ReasonForm, request)
-        return run_deed(self, request, title=f"Lift the review of {organization}", warning=warning, form=form, do=do, target=organization)
 
     @action(description="Unfreeze payments", url_path="unfreeze", permissions=["deed"], icon="credit_score")
     def unfreeze(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -13,15 +13,7 @@ from marketplace.problems import PROBLEMS
 TAG: Final = "Predict"
 _REFUSALS: Final = (
     *("request_malformed", "header_invalid", "body_incomplete", "key_missing", "key_revoked", "budget_exceeded", "max_cost_exceeded"),
-    *(
-        "scope_missing",
-        "address_not_allowed",
-        "organization_suspended",
-        "account_under_review",
-        "model_not_found",
-        "idempotency_in_progress",
-        "body_too_large",
-    ),
+    *("scope_missing", "address_not_allowed", "organization_suspended", "model_not_found", "idempotency_in_progress", "body_too_large"),
     *("invalid_input", "idempotency_key_reused", "rate_limited", "too_many_at_once", "internal_error", "queue_full", "worker_lost"),
     *("model_failed", "storage_unavailable", "deadline_exceeded"),
 )

@@ -1,6 +1,6 @@
 """The operator's money page, and what the operator does about payouts."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.test import Client
@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing import payout_runs, sending
-from billing.models import BooksRun, Payout, PayoutAccount, UsageEvent
+from billing.models import BooksRun, Invoice, Payout, PayoutAccount, UsageEvent
 from billing.periods import hour_of
 from marketplace.models import Organization, User
 from tests.billing.payees import CENT, earn, fund_platform, onboard
@@ -57,6 +57,18 @@ def test_what_came_in_is_owed_and_was_sent(till: Till, desk: Client, event: Usag
     assert (shown["Owed to providers"].value, shown["Debts of providers"].value) == ("$0.00", "$2.00")
     assert (shown["Disputed now"].value, shown["Disputed now"].state) == ("$7.00", "bad")
     assert tiles(desk, "EUR")["Owed to providers"].value == "€0.42"
+
+
+def test_unpaid_invoices_are_told_by_what_is_left_to_pay(desk: Client, organization: Organization) -> None:
+    month = {"starts_at": datetime(2026, 10, 1, tzinfo=UTC), "ends_at": datetime(2026, 11, 1, tzinfo=UTC)}
+    facts = {"account": organization.account, "currency": "usd", "total_cents": 900, "due_cents": 700, "paid_cents": 100}
+    Invoice.objects.create(number="1", status="past_due", **facts, **month)
+    older = {"starts_at": datetime(2026, 9, 1, tzinfo=UTC), "ends_at": datetime(2026, 10, 1, tzinfo=UTC)}
+    Invoice.objects.create(number="2", status="paid", **facts, **older)
+
+    shown = tiles(desk)["Unpaid invoices"]
+
+    assert (shown.value, shown.note, shown.state) == ("$6.00", "1 invoices", "bad")
 
 
 def test_books_that_differ_are_told(desk: Client) -> None:
