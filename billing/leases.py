@@ -19,7 +19,7 @@ from uuid import UUID
 from billing.errors import BudgetExceeded, ProcessFenced
 from billing.groups import WriteKind
 from billing.lending import GiveLeases, LeaseAsk, LeaseGrant, LeaseReturn, TakeLeasesBack
-from billing.periods import EPOCH, month_of
+from billing.periods import period_of
 
 # For so long after the database said "nothing left" more callers are refused without asking it
 # again: an exhausted key in a loop must not cost a commit per call. New credit counts this much later.
@@ -36,7 +36,7 @@ class BudgetSpec:
 
     account_id: UUID
     subject: str  # "account", or the opaque name of a narrower budget: "key:<id>".
-    interval: str  # "total" or "month".
+    interval: str  # "day", "month" or "total".
     limit_nanos: int | None  # None: the row's own, raised by grants. A number: the cap for each period.
     key: str = field(init=False, compare=False)  # Hashed once, not per call.
 
@@ -208,7 +208,7 @@ class LeaseBook:
         if lease is None or now >= lease.ends_unix:
             if lease is not None:
                 self._over.append(lease)
-            starts_at, ends_at = month_of(datetime.fromtimestamp(now, UTC)) if spec.interval == "month" else (EPOCH, None)
+            starts_at, ends_at = period_of(spec.interval, datetime.fromtimestamp(now, UTC))
             lease = self._leases[spec.key] = _Lease(spec, starts_at=starts_at, ends_at=ends_at)
         elif lease.spec.limit_nanos != spec.limit_nanos:
             # The cap was changed. What is free was leased under the old one and goes back; the

@@ -1,6 +1,6 @@
-"""Billing periods: calendar months in UTC, half-open."""
+"""Billing periods: calendar days and months in UTC, half-open."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 # Where budgets that never start anew begin.
@@ -12,6 +12,19 @@ def month_of(moment: datetime) -> tuple[datetime, datetime]:
     first = moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     is_december = first.month == 12
     return first, first.replace(year=first.year + is_december, month=1 if is_december else first.month + 1)
+
+
+def day_of(moment: datetime) -> tuple[datetime, datetime]:
+    """Return the day that a moment lies in: its first moment, and the first of the next."""
+    first = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return first, first + timedelta(days=1)
+
+
+def period_of(interval: str, moment: datetime) -> tuple[datetime, datetime | None]:
+    """Return the period of a budget that a moment lies in; "total" is one without an end."""
+    if interval == "month":
+        return month_of(moment)
+    return day_of(moment) if interval == "day" else (EPOCH, None)
 
 
 def hour_of(moment: datetime) -> datetime:

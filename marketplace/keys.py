@@ -18,6 +18,7 @@ from marketplace.changes import key_changed
 from marketplace.credentials import check_form, digest, mint_secret
 from marketplace.errors import KeyExpiryInPast, KeyLimitReached, KeyNotLive, KeySettingInvalid, KeyUnknown, ScopeMissing
 from marketplace.models import ApiKey, CatalogueModel, Organization, User
+from marketplace.models.caps import is_capped
 
 PLAYGROUND_MINUTES = 60
 ROTATION_GRACES = {"0": timedelta(0), "1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
@@ -134,6 +135,10 @@ def _check_delegation(settings: KeySettings, *, by: User | ApiKey | str) -> None
     if isinstance(by, ApiKey):
         for gap in _delegation_gaps(settings, own=settings_of(by)):
             raise ScopeMissing(gap)
+        # Each key has caps of its own: ten keys made by a capped one could spend ten times its cap.
+        if settings.livemode and "predict" in settings.rights and is_capped(by):
+            message = "This API key has a cap, so it cannot make keys that spend."
+            raise ScopeMissing(message)
 
 
 def _delegation_gaps(settings: KeySettings, *, own: KeySettings) -> Iterator[str]:
@@ -142,9 +147,6 @@ def _delegation_gaps(settings: KeySettings, *, own: KeySettings) -> Iterator[str
         yield "This API key expires, so the keys it makes must expire no later."
     if own.rate_per_minute and not (settings.rate_per_minute and settings.rate_per_minute <= own.rate_per_minute):
         yield "This API key has a rate limit, so the keys it makes need one no higher."
-    # Each key has a cap of its own: ten keys made by a capped one could spend ten times its cap.
-    if own.monthly_cap_nanos is not None and settings.livemode and "predict" in settings.rights:
-        yield "This API key has a monthly cap, so it cannot make keys that spend."
 
 
 def _right_gaps(settings: KeySettings, *, own: KeySettings) -> Iterator[str]:
@@ -313,7 +315,7 @@ def set_monthly_cap(key: ApiKey, *, cap_nanos: int | None, by: User | ApiKey | s
     before = ApiKey.objects.select_for_update().get(pk=key.pk).monthly_cap_nanos
     is_raise = before is not None and (cap_nanos is None or cap_nanos > before)
     if is_raise and isinstance(by, ApiKey):
-        _check_may_raise(key, by=by)
+        check_may_raise(key, by=by)
     key.monthly_cap_nanos = cap_nanos
     # A rotated key and the one before it, in its days of grace, spend from one budget: one cap.
     sharing = ApiKey.objects.filter(cap_id=key.cap_id)
@@ -323,14 +325,14 @@ def set_monthly_cap(key: ApiKey, *, cap_nanos: int | None, by: User | ApiKey | s
     audit.record(key.organization, action="key.cap_set", target=key, by=by, details={"from_nanos": before, "to_nanos": cap_nanos})
 
 
-def _check_may_raise(key: ApiKey, *, by: ApiKey) -> None:
+def check_may_raise(key: ApiKey, *, by: ApiKey) -> None:
     """Refuse to let a key spend more on the word of one that could not spend as it does.
 
     Raises:
         ScopeMissing: saying why.
     """
-    if by.monthly_cap_nanos is not None:
-        message = "This API key has a monthly cap itself, so it may only lower caps."
+    if is_capped(by):
+        message = "This API key has a cap itself, so it may only lower caps."
         raise ScopeMissing(message)
     if any(_right_gaps(settings_of(key), own=settings_of(by))):
         message = "This API key has fewer rights than the other, so it may only lower its cap."

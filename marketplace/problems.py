@@ -14,6 +14,7 @@ from django.utils.translation import gettext_noop as _  # English on the wire; t
 from billing.errors import BudgetExceeded, StorageUnavailable
 from billing.money import to_decimal_string
 from marketplace.errors import MaxCostExceeded, RateLimited
+from marketplace.models.caps import BALANCE, name_of
 
 NOTHING: Final = _("Nothing was run and nothing was charged.")
 
@@ -41,7 +42,7 @@ _TABLE: Final = (
     Problem("scope_missing", 403, _("Not allowed with this key"), _("The key's kind or scopes do not include this."), NOTHING, _("Use a key with the scope that the detail names.")),
     Problem("address_not_allowed", 403, _("Address not allowed"), _("The key has an IP allow-list, and the call came from elsewhere."), NOTHING, _("Call from an allowed address, or change the key's list.")),
     Problem("organization_suspended", 403, _("Organization suspended"), _("The operator has suspended the organization."), NOTHING, _("Write to the operator of the site.")),
-    Problem("budget_exceeded", 402, _("Budget exceeded"), _("The call could cost more than a budget has left: the account's balance, or the key's monthly cap. The detail says which."), NOTHING, _("Add credit, or raise the cap on the Keys page. A monthly cap starts anew on the first of the month, UTC.")),
+    Problem("budget_exceeded", 402, _("Budget exceeded"), _("The call could cost more than a budget has left: the account's balance, or a cap of the organization or the key. The detail says which."), NOTHING, _("Add credit, or raise the cap on the Budgets page. A daily cap starts anew at midnight, a monthly one on the first of the month, UTC.")),
     Problem("max_cost_exceeded", 402, _("X-Max-Cost exceeded"), _("The call could cost more than its own X-Max-Cost header allows."), NOTHING, _("Send less, or raise X-Max-Cost. /estimate tells the highest cost of a body.")),
     Problem("model_not_found", 404, _("Model not found"), _("There is no live model or version of that name, or it is not yours to call."), NOTHING, _("Look the name up in the catalogue, or with GET /v1/models.")),
     Problem("not_found", 404, _("Not found"), _("There is nothing at this address, or it is not yours."), NOTHING, _("Check the address and the id.")),
@@ -149,7 +150,7 @@ def problem_fields(error: Exception, *, request_id: str) -> dict[str, Any]:
 def _detail(error: Exception, problem: Problem) -> str:
     """Return the sentence for the caller: the error's own where it was written for one."""
     if isinstance(error, BudgetExceeded):
-        name = "The account's balance" if error.subject == "account" else "The key's monthly cap"
+        name = _budget_words(error.subject)
         left, asked = to_decimal_string(error.left_nanos), to_decimal_string(error.asked_nanos)
         return f"{name} has {left} left; this call could cost {asked}."
     if isinstance(error, StorageUnavailable):  # Its text is the database's, for the log only.
@@ -157,17 +158,28 @@ def _detail(error: Exception, problem: Problem) -> str:
     return str(getattr(error, "detail", "") or problem.happened)
 
 
+def _budget_words(subject: str) -> str:
+    """Return what a budget is called in a sentence."""
+    name = name_of(subject)
+    if name == BALANCE:
+        return "The account's balance"
+    interval = {"day": "daily ", "month": "monthly ", "total": "total "}[name.interval]
+    return {"organization": f"The organization's {interval}cap", "key": f"The key's {interval}cap"}.get(
+        name.holder, f"The budget {subject}"
+    )
+
+
 def _limit_facts(error: Exception) -> dict[str, Any]:
     """Return what 402 and 429 say of the limit: its name, size, use, reset, and where to raise it."""
     if isinstance(error, BudgetExceeded):
-        is_balance = error.subject == "account"
+        name = name_of(error.subject)
         return {
-            "policy": "balance" if is_balance else "monthly_cap",
+            "policy": name.policy if name.holder else error.subject,
             "limit": to_decimal_string(error.limit_nanos),
             "used": to_decimal_string(error.spent_nanos),
             "asked": to_decimal_string(error.asked_nanos),
             "resets_at": error.resets_at.isoformat().replace("+00:00", "Z") if error.resets_at else None,
-            "raise_at": f"{settings.SITE_URL}/{'billing' if is_balance else 'keys'}/",
+            "raise_at": f"{settings.SITE_URL}/{'billing' if name == BALANCE else 'budgets'}/",
         }
     if isinstance(error, RateLimited):
         return {

@@ -8,7 +8,7 @@ from billing.models.accounts import Account
 
 
 class Budget(models.Model):
-    """A limit over a period: an account's credit ("account", total) or a key's monthly cap ("key:<id>").
+    """A limit over a period: an account's credit ("account", total), or a cap by whatever name its owner gives it.
 
     `spent + leased <= limit` is the condition of the UPDATE that gives a lease (`leases.py`), not
     a constraint: lowering a cap below what is spent must be possible, and only stops new leases.
@@ -18,6 +18,7 @@ class Budget(models.Model):
         """How often the budget starts anew."""
 
         TOTAL = "total"  # Never: one row for ever.
+        DAY = "day"  # Each calendar day in UTC: one row per day, made on first use.
         MONTH = "month"  # Each calendar month in UTC: one row per month, made on first use.
 
     account = models.ForeignKey(Account, models.PROTECT, related_name="budgets")
@@ -31,7 +32,8 @@ class Budget(models.Model):
 
     class Meta:
         constraints = [
-            # By account, too: every account has a budget called "account".
+            # By account, too: every account has a budget called "account". A month and its first day begin
+            # at once, so budgets of different intervals have different subjects.
             models.UniqueConstraint(fields=["account", "subject", "starts_at"], name="budget_once_per_period"),
             models.CheckConstraint(condition=Q(limit_nanos__gte=0), name="budget_limit_not_negative"),
             models.CheckConstraint(condition=Q(spent_nanos__gte=0), name="budget_spent_not_negative"),

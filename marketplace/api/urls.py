@@ -3,6 +3,7 @@
 from django.urls import path, re_path
 
 from marketplace.api.batches import BatchCancellation, Batches, BatchResults, OneBatch
+from marketplace.api.budgets import Budgets, OneBudget
 from marketplace.api.catalogue import Model, ModelOpenApi, Models
 from marketplace.api.endpoint import GatewayOnly, Nowhere
 from marketplace.api.invoices import Invoice, Invoices, UpcomingInvoice
@@ -36,6 +37,8 @@ urlpatterns = [
     re_path(r"^models/[^/]+/[^/]+/(?:predict|predictions|estimate|explain)$", GatewayOnly.as_view(), name="gateway_only"),
     path("organization", Organization.as_view(), name="organization"),
     path("balance", Balance.as_view(), name="balance"),
+    path("budgets", Budgets.as_view(), name="budgets"),
+    path("budgets/<str:budget_id>", OneBudget.as_view(), name="budget"),
     path("top-ups", TopUps.as_view(), name="top_ups"),
     path("top-ups/<str:top_up_id>", TopUp.as_view(), name="top_up"),
     path("payment-methods", PaymentMethods.as_view(), name="payment_methods"),

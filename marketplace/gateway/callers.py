@@ -1,7 +1,7 @@
 """Who calls: a key as the gateway keeps it in memory, and how it is loaded."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -17,7 +17,8 @@ from marketplace.errors import (
     OrganizationSuspended,
     ScopeMissing,
 )
-from marketplace.models import ApiKey
+from marketplace.models import ApiKey, Cap
+from marketplace.models.caps import BALANCE, INTERVALS, BudgetName
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -105,11 +106,19 @@ class Caller:
 def load_caller(digest: str) -> Caller | None:
     """Read a key from the database; None where there is none. Blocks on I/O."""
     key = ApiKey.objects.select_related("organization__account").filter(digest=digest).first()
-    return caller_of(key) if key else None
+    if key is None:
+        return None
+    caps = Cap.objects.filter(organization=key.organization_id, subject__in=[name.subject for name in _names(key)])
+    return caller_of(key, caps={subject: limit for subject, limit in caps.values_list("subject", "limit_nanos") if limit is not None})
 
 
-def caller_of(key: ApiKey) -> Caller:
-    """Return a key, read with its organization, as what it may do. Does no I/O."""
+def caller_of(key: ApiKey, *, caps: Mapping[str, int] | None = None) -> Caller:
+    """Return a key, read with its organization, as what it may do. Does no I/O.
+
+    Args:
+        key: The key.
+        caps: Limits by subject, in nanos; needed where calls are to be charged.
+    """
     organization = key.organization
     account_id: UUID = organization.account_id
     default_rate = settings.LIVE_KEY_RATE_PER_MINUTE if key.livemode else settings.TEST_KEY_RATE_PER_MINUTE
@@ -128,7 +137,7 @@ def caller_of(key: ApiKey) -> Caller:
         networks=[ipaddress.ip_network(cidr) for cidr in key.allowed_cidrs],
         key_rate=key.rate_per_minute or default_rate,
         organization_rate=settings.ORGANIZATION_RATE_PER_MINUTE,
-        budgets=_budgets(key, account_id) if key.livemode else (),
+        budgets=_budgets(key, account_id, caps or {}) if key.livemode else (),
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         revoked=key.revoked_at is not None,
         suspended=organization.suspended_at is not None,
@@ -137,9 +146,21 @@ def caller_of(key: ApiKey) -> Caller:
     )
 
 
-def _budgets(key: ApiKey, account_id: UUID) -> Sequence[BudgetSpec]:
-    """The account's balance, and the key's monthly cap where it has one."""
-    specs = [BudgetSpec(account_id=account_id, subject="account", interval="total", limit_nanos=None)]
-    if key.monthly_cap_nanos is not None:
-        specs.append(BudgetSpec(account_id=account_id, subject=key.budget_subject, interval="month", limit_nanos=key.monthly_cap_nanos))
+def _names(key: ApiKey) -> list[BudgetName]:
+    """The budgets that can stop a key's calls beside the balance, from the widest to the narrowest."""
+    widest_first = INTERVALS[::-1]
+    return [
+        *(BudgetName("organization", interval) for interval in widest_first),
+        *(BudgetName("key", interval, key.cap_id) for interval in widest_first),
+    ]
+
+
+def _budgets(key: ApiKey, account_id: UUID, caps: Mapping[str, int]) -> Sequence[BudgetSpec]:
+    """The account's balance, and each cap that is set on the organization or the key."""
+    specs = [BudgetSpec(account_id=account_id, subject=BALANCE.subject, interval=BALANCE.interval, limit_nanos=None)]
+    limits: dict[str, int | None] = {**caps, key.budget_subject: key.monthly_cap_nanos}
+    for name in _names(key):
+        limit = limits.get(name.subject)
+        if limit is not None:
+            specs.append(BudgetSpec(account_id=account_id, subject=name.subject, interval=name.interval, limit_nanos=limit))
     return specs

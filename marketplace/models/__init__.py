@@ -1,6 +1,7 @@
 """The marketplace's tables, one file per subject."""
 
 from marketplace.models.audit import AuditCheck, AuditEvent
+from marketplace.models.caps import Cap
 from marketplace.models.catalogue import CatalogueModel, ModelVersion
 from marketplace.models.changes import ControlChange
 from marketplace.models.jobs import Batch, Prediction
@@ -15,6 +16,7 @@ __all__ = [
     "AuditCheck",
     "AuditEvent",
     "Batch",
+    "Cap",
     "CatalogueModel",
     "ControlChange",
     "GatewayReport",
