@@ -118,6 +118,7 @@ def test_every_operation_answers_as_documented(till: Till, document: dict[str, A
         "owner": "farebox",
         "name": "sentiment",
         "top_up_id": public_id("top", till.top_up(key.organization.account).pk),
+        "budget_id": "organization_day",
         "card_id": Card.objects.get().card_id,
         "payout_id": public_id("pay", _earned(till, key.organization.account).pk),
     }
@@ -125,6 +126,7 @@ def test_every_operation_answers_as_documented(till: Till, document: dict[str, A
         "create_top_up": {"amount": "25.00"},
         "create_key": {"name": "made"},
         "update_key": {"name": "renamed"},
+        "update_budget": {"limit": "100.00", "thresholds": [90]},
         "rotate_key": {"grace": "1h"},
         "revoke_leaked_key": {"key": doomed["secret"]},
         "create_batch": {"input_data": "one line"},
