@@ -13,6 +13,7 @@ checksum = $(firstword $(shell cksum < requirements/$(1).txt))
 RUN_STAMP := $(VENV)/.run-$(call checksum,run)
 DEV_STAMP := $(VENV)/.dev-$(call checksum,dev)
 TRAIN_STAMP := $(VENV)/.train-$(call checksum,train)
+RAY_STAMP := $(VENV)/.ray-$(call checksum,ray)
 
 PYTEST_ARGS ?=
 # Half the tests on each of two cores; more processes than four would mostly wait for the disk.
@@ -20,7 +21,7 @@ ALONE := tests/flows tests/browser
 SPREAD := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-postgres check format bench soak lock migrate-check clean
+.PHONY: help run setup test test-postgres test-ray check format bench soak lock migrate-check clean
 
 help: ## Show what there is.
 	@echo "make TARGET, where TARGET is one of:"
@@ -41,6 +42,9 @@ test: $(DEV_STAMP) $(if $(TRAIN),$(TRAIN_STAMP)) check ## Run make check and all
 
 test-postgres: $(DEV_STAMP) ## Run the tests that touch the database on a PostgreSQL started for them; where it cannot start, say why.
 	$(PY) -m tests.postgresql $(PY) -m pytest $(SPREAD) $(addprefix --ignore=,$(ALONE)) tests/billing tests/marketplace tests/contract tests/promises $(PYTEST_ARGS)
+
+test-ray: $(RAY_STAMP) ## Install Ray beside the rest and run the tests of ENGINE=ray on a real cluster of this machine.
+	$(PY) -m pytest tests/inference/test_ray_pool.py tests/flows/test_ray.py $(PYTEST_ARGS)
 
 check: $(DEV_STAMP) ## Check format, lint, types, imports, migrations and deployment settings.
 	$(PY) -m ruff format --check .
@@ -73,6 +77,8 @@ lock: $(DEV_STAMP) ## Write requirements/*.txt anew from pyproject.toml (needs u
 		--extra dev --extra postgres --extra otel -o requirements/dev.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 		-c requirements/dev.txt -o requirements/run.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		--extra ray -c requirements/dev.txt -o requirements/ray.txt pyproject.toml
 
 clean: ## Remove the environment and the tools' caches. var/ is your data: remove it yourself.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -105,4 +111,10 @@ $(TRAIN_STAMP): | $(PY) $(DEV_STAMP)
 	@echo "Installing requirements/train.txt into $(VENV) (torch: about a minute)"
 	@rm -f $(VENV)/.train-*
 	@$(PIP_INSTALL) --quiet -r requirements/train.txt
+	@touch $@
+
+$(RAY_STAMP): | $(PY) $(DEV_STAMP)
+	@echo "Installing requirements/ray.txt into $(VENV)"
+	@rm -f $(VENV)/.ray-*
+	@$(PIP_INSTALL) --quiet -r requirements/ray.txt
 	@touch $@
