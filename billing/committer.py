@@ -20,6 +20,7 @@ from billing import recovery
 from billing.errors import CommitInDoubt, ProcessFenced, StorageUnavailable
 from billing.groups import Outcome, Unit, UnitFailed, Write, WriteKind, pass_on, wake_callers, write_units
 from billing.processes import ProcessIdentity
+from billing.sql import open_cursor
 from billing.storage import find_shortage, is_deadlock, is_unavailable, unavailable
 
 log = logging.getLogger(__name__)
@@ -210,7 +211,8 @@ class GroupCommitter:
         is_at_commit = False
         try:
             self._connect()
-            with transaction.atomic(), connection.cursor() as cursor:
+            with transaction.atomic():
+                cursor = open_cursor()
                 self._identity.touch(cursor, delivered_seq=self._delivered())
                 results = write_units(cursor, units)
                 is_at_commit = True

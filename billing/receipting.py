@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from django.utils import timezone
 from billing.ids import public_id
 from billing.models import Account, Receipt, ReceiptKey, UsageEvent
 from billing.receipts import GENESIS, VERSION, Signed, Signer, leaf_hash, merkle_path, merkle_paths, merkle_root, render_token
-from billing.sql import fetch, insert_rows, is_sqlite, uuid_value
+from billing.sql import fetch, insert_rows, is_sqlite, uuid_values
 
 _HEADS: Final = "SELECT account_id, seq, hash FROM billing_receipthead WHERE account_id IN (%s) ORDER BY account_id"
 _INSERT: Final = "INSERT INTO billing_receipt (event_id, account_id, seq, hash, previous, input_hash, model_digest, position, size, path, signature, key_id)"
@@ -63,40 +64,40 @@ def issue_receipts(cursor: CursorWrapper, items: Sequence[Metered], signer: Sign
     In the settling transaction, after the budgets: the accounts' heads are locked, so that numbers have
     no gap and no twin, in whatever process.
     """
-    heads = _lock_heads(cursor, sorted({item.account_id.hex for item in items}))
+    accounts = [str(account) for account in uuid_values(item.account_id for item in items)]
+    heads = _lock_heads(cursor, sorted(set(accounts)))
     bodies, leaves, before = [], [], []
-    for item in items:
-        account = item.account_id.hex
+    for item, account in zip(items, accounts, strict=True):
         number, previous = heads.get(account, (0, GENESIS))
-        body = orjson.dumps(_body(item, seq=number + 1, previous=previous))
+        body = canonical_body(item, account=account, seq=number + 1, previous=previous)
         leaf = leaf_hash(body)
         heads[account] = (number + 1, leaf)
         bodies.append(body)
         leaves.append(leaf)
-        before.append((number, previous))
+        before.append((account, number, previous))
     root, paths = merkle_paths(leaves)
-    size = len(items)
+    size, key_id = len(items), signer.key_id
     signature = signer.sign(root, size)
     rows = [
         (
-            uuid_value(item.event_id),
-            uuid_value(item.account_id),
-            before[place][0] + 1,
-            leaves[place],
-            before[place][1],
+            item.event_id.hex,
+            account,
+            number + 1,
+            leaf,
+            previous,
             item.input_hash,
             item.model_digest,
             place,
             size,
-            b"".join(paths[place]),
+            b"".join(path),
             signature,
-            signer.key_id,
+            key_id,
         )
-        for place, item in enumerate(items)
+        for place, (item, leaf, path, (account, number, previous)) in enumerate(zip(items, leaves, paths, before, strict=True))
     ]
     insert_rows(cursor, _INSERT, rows)
     insert_rows(cursor, _INSERT_HEADS, [(account, *head) for account, head in sorted(heads.items())], tail=_MOVE_HEADS)
-    return [Issued(bodies[place], signer.key_id, place, size, paths[place], signature) for place in range(size)]
+    return [Issued(body, key_id, place, size, paths[place], signature) for place, body in enumerate(bodies)]
 
 
 def _lock_heads(cursor: CursorWrapper, accounts: Sequence[str]) -> dict[str, tuple[int, bytes]]:
@@ -126,6 +127,31 @@ def _body(item: Metered, *, seq: int, previous: bytes) -> dict[str, Any]:
         "units": item.units,
         "v": VERSION,
     }
+
+
+@lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
+    """Return a text as JSON has it. Few are different: SKUs, units, keys, models."""
+    return orjson.dumps(text).decode()
+
+
+def canonical_body(item: Metered, *, account: str, seq: int, previous: bytes) -> bytes:
+    """Return the canonical bytes of `_body`, written straight: half of what a dictionary and a JSON encoder take."""
+    moment = item.occurred_at if item.occurred_at.tzinfo is UTC else item.occurred_at.astimezone(UTC)
+    price = "null" if item.price_id is None else f'"{item.price_id.hex}"'
+    return (
+        f'{{"account":"{account}","cached":{"true" if item.is_cached else "false"},"call":{_call_of(item)},'
+        f'"charge_nanos":{item.charge_nanos},"currency":{_quoted(item.currency)},"digest":{_quoted(item.model_digest)},'
+        f'"input":"{item.input_hash.hex()}","key":{_quoted(item.source)},"livemode":{"true" if item.livemode else "false"},'
+        f'"previous":"{previous.hex()}","price":{price},"seq":{seq},'
+        f'"sku":{_quoted(item.sku)},"time":"{moment.isoformat(timespec="microseconds")}","unit":{_quoted(item.unit)},'
+        f'"units":{item.units},"v":{VERSION}}}'
+    ).encode()
+
+
+def _call_of(item: Metered) -> str:
+    call = item.call or public_id("req", item.event_id)
+    return f'"{call}"' if call.isidentifier() else orjson.dumps(call).decode()  # Public ids are; they hold nothing to escape.
 
 
 class WriteReceiptKey:

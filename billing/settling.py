@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from billing.errors import ProcessFenced
@@ -16,7 +15,7 @@ from billing.pricing import Terms
 from billing.rating import CounterKey, month_key, rate_calls
 from billing.receipting import Issued, issue_receipts
 from billing.receipts import Signer
-from billing.sql import execute, insert_rows, time_value, uuid_value
+from billing.sql import execute, insert_rows, open_cursor, time_value, uuid_value, uuid_values
 
 _INSERT_EVENTS: Final = (
     "INSERT INTO billing_usageevent (id, account_id, price_id, sku, unit, units, charge_nanos, livemode, source, "
@@ -107,14 +106,14 @@ class WriteSettlements:
         written = [item for item in items if item.seq not in lost] if lost else items
         months: dict[CounterKey, int] = {}
         if written:
-            with connection.cursor() as cursor:
-                months = _rate(cursor, written)
-                rows = _event_rows(written, process=uuid_value(me))
-                _pay(cursor, me, written)
-                insert_rows(cursor, _INSERT_EVENTS, rows)
-                if self._signer is not None:
-                    _give_receipts(cursor, written, self._signer)
-                _add_to_rollups(cursor, rows)
+            cursor = open_cursor()
+            months = _rate(cursor, written)
+            rows = _event_rows(written, process=uuid_value(me))
+            _pay(cursor, me, written)
+            insert_rows(cursor, _INSERT_EVENTS, rows)
+            if self._signer is not None:
+                _give_receipts(cursor, written, self._signer)
+            _add_to_rollups(cursor, rows)
         return [ProcessFenced("The call's money was given back.") if item.seq in lost else _settled(item, months) for item in items]
 
     def budget_ids(self, items: Iterable[Settlement]) -> set[int]:
@@ -177,11 +176,12 @@ def _pay(cursor: CursorWrapper, process_id: UUID, items: Sequence[Settlement]) -
 
 def _event_rows(items: Sequence[Settlement], *, process: str) -> list[tuple[Any, ...]]:
     """Return the events' rows, in the order of `_INSERT_EVENTS`."""
+    accounts, prices = uuid_values(item.account_id for item in items), uuid_values(item.price_id for item in items)
     return [
         (
-            uuid_value(item.event_id),
-            uuid_value(item.account_id),
-            None if item.price_id is None else uuid_value(item.price_id),
+            item.event_id.hex,
+            account,
+            price,
             item.sku,
             item.unit,
             item.units,
@@ -195,7 +195,7 @@ def _event_rows(items: Sequence[Settlement], *, process: str) -> list[tuple[Any,
             time_value(item.occurred_at),
             item.is_cached,
         )
-        for item in items
+        for item, account, price in zip(items, accounts, prices, strict=True)
     ]
 
 

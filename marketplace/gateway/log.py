@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from django.db import connection
 from django.utils import timezone
 
 from billing.metering import Meter
 from billing.settling import Bill
-from billing.sql import insert_rows, time_value, uuid_value
+from billing.sql import insert_rows, open_cursor, time_value, uuid_values
 from inference.engine import Inferred
 from marketplace.changes import organization_changed
 from marketplace.gateway.exchange import Exchange
@@ -69,8 +68,7 @@ class WriteRequests:
 
     def write(self, items: Sequence[RequestRecord]) -> list[Any]:
         """Write inside the committer's transaction."""
-        with connection.cursor() as cursor:
-            insert_rows(cursor, _INSERT, [_row(item) for item in items])
+        insert_rows(open_cursor(), _INSERT, _rows(items))
         for item in items:
             if item.is_first:
                 self._mark_first_call(item.organization_id)
@@ -97,28 +95,34 @@ REQUESTS = WriteRequests()
 TOUCHES = TouchKeys()
 
 
-def _row(item: RequestRecord) -> tuple[Any, ...]:
-    return (
-        uuid_value(item.id),
-        uuid_value(item.organization_id),
-        uuid_value(item.key_id),
-        uuid_value(item.version_id) if item.version_id else None,
-        item.livemode,
-        item.route,
-        item.status,
-        item.code,
-        item.unit,
-        item.units,
-        item.bill.charge_nanos if item.bill else 0,
-        item.batch_rows,
-        item.auth_us,
-        item.limit_us,
-        item.queue_us,
-        item.infer_us,
-        item.total_us,
-        time_value(item.occurred_at),
-        _first_reply(item.finish()) if item.finish else "",
-    )
+def _rows(items: Sequence[RequestRecord]) -> list[tuple[Any, ...]]:
+    """Return the lines, in the order of `_COLUMNS`."""
+    organizations, keys = uuid_values(item.organization_id for item in items), uuid_values(item.key_id for item in items)
+    versions = uuid_values(item.version_id for item in items)
+    return [
+        (
+            item.id.hex,
+            organization,
+            key,
+            version,
+            item.livemode,
+            item.route,
+            item.status,
+            item.code,
+            item.unit,
+            item.units,
+            item.bill.charge_nanos if item.bill else 0,
+            item.batch_rows,
+            item.auth_us,
+            item.limit_us,
+            item.queue_us,
+            item.infer_us,
+            item.total_us,
+            time_value(item.occurred_at),
+            _first_reply(item.finish()) if item.finish else "",
+        )
+        for item, organization, key, version in zip(items, organizations, keys, versions, strict=True)
+    ]
 
 
 def _first_reply(reply: Reply) -> str:

@@ -15,13 +15,13 @@ from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.ids import public_id
+from billing.ids import public_id, uuid7
 from billing.invoicing import close_period
 from billing.metering import Meter, Receipt, Usage
 from billing.models import Account, Invoice, Price, ReceiptKey, UsageRefund
 from billing.models import Receipt as StoredReceipt
 from billing.money import to_decimal_string
-from billing.receipting import find_inclusion, find_receipt, published_keys, read_receipts
+from billing.receipting import canonical_body, find_inclusion, find_receipt, published_keys, read_receipts
 from billing.receipts import (
     Signer,
     canonical,
@@ -34,7 +34,7 @@ from billing.receipts import (
     root_of_path,
 )
 from billing.refunding import refund_event
-from billing.settling import Bill
+from billing.settling import Bill, Settlement
 from billing.verify import verify
 from tests.billing.facts import usage_of, whole_account, with_meter
 
@@ -53,6 +53,27 @@ def test_each_leafs_path_leads_to_the_root_and_no_other_leafs_does(hashes: list[
         assert root_of_path(sha256(hashes[index]).digest(), index=index, size=len(hashes), path=path) != root
         assert root_of_path(hashes[index], index=index, size=len(hashes), path=[*path, bytes(32)]) is None
         assert root_of_path(hashes[index], index=len(hashes), size=len(hashes), path=path) is None
+
+
+@given(st.text(), st.text(), st.text(), st.datetimes(timezones=st.just(UTC)), st.binary(min_size=32, max_size=32), st.booleans())
+def test_a_body_is_canonical_whatever_its_texts_hold(  # noqa: PLR0917 (what hypothesis makes up)
+    sku: str, source: str, call: str, moment: datetime, digest: bytes, is_free: bool
+) -> None:
+    event, account, price = uuid7(), uuid7(), None if is_free else uuid7()
+    item = Settlement(
+        process_id=uuid7(), seq=1, event_id=event, account_id=account, price_id=price, sku=sku, unit="token", units=3, charge_nanos=7,
+        livemode=not is_free, source=source, occurred_at=moment, replayable=False, budget_ids=[], is_cached=is_free, input_hash=digest,
+        model_digest=digest.hex(), call=call,
+    )  # fmt: skip
+
+    body = canonical_body(item, account=account.hex, seq=5, previous=digest)
+
+    fields = json.loads(body)
+    assert canonical(fields) == body
+    assert (fields["sku"], fields["key"], fields["call"]) == (sku, source, call or public_id("req", event))
+    assert (fields["account"], fields["price"]) == (account.hex, price.hex if price else None)
+    assert (fields["livemode"], fields["cached"], datetime.fromisoformat(fields["time"])) == (not is_free, is_free, moment)
+    assert (fields["units"], fields["charge_nanos"], fields["seq"], fields["input"]) == (3, 7, 5, digest.hex())
 
 
 def test_the_root_is_that_of_rfc_9162() -> None:
