@@ -26,6 +26,10 @@ from billing.periods import period_of
 _EXHAUSTED_S: Final = 0.1
 # Money that no call took for one to two of these goes back, so that other processes can lend it.
 TICK_S: Final = 0.5
+# With less than this many calls' money left, more is asked for while calls go on; only where the budget
+# has eight leases more, so that near its limit nothing is kept from other processes that no call waits for.
+_REFILL_BELOW_CALLS: Final = 50
+_REFILL_ABOVE_CALLS: Final = 800
 # Ticks after which an empty, unused lease is forgotten.
 _FORGET_AFTER_TICKS: Final = 120
 
@@ -164,6 +168,8 @@ class LeaseBook:
         else:
             for lease in leases:
                 _take(lease, amount_nanos)
+                if lease.free < _REFILL_BELOW_CALLS * amount_nanos and not lease.asking and lease.left > _REFILL_ABOVE_CALLS * amount_nanos:
+                    self._ask(lease, refill_nanos=amount_nanos)
         return Hold(leases, amount_nanos)
 
     def tick(self) -> None:
@@ -251,8 +257,8 @@ class LeaseBook:
                 _put_back(lease, amount)  # It was granted in the moment that the caller went away.
             raise
 
-    def _ask(self, lease: _Lease) -> None:
-        """Ask the database for what all who wait need."""
+    def _ask(self, lease: _Lease, *, refill_nanos: int = 0) -> None:
+        """Ask the database for what all who wait need; or, before anybody has to wait, for calls of so many nanos."""
         lease.asking = True
         ask = LeaseAsk(
             process_id=self._committer.process_id,
@@ -263,8 +269,8 @@ class LeaseBook:
             ends_at=lease.ends_at,
             limit_nanos=lease.spec.limit_nanos,
             budget_id=lease.budget_id,
-            amounts=tuple(amount for amount, _ in lease.waiters),
-            free_nanos=lease.free,
+            amounts=(refill_nanos,) if refill_nanos else tuple(amount for amount, _ in lease.waiters),
+            free_nanos=0 if refill_nanos else lease.free,
         )
         self._committer.submit(self._give, ask).add_done_callback(lambda done: self._answered(lease, done))
 

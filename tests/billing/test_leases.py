@@ -23,7 +23,41 @@ def test_a_hold_waits_for_nothing_while_the_lease_suffices() -> None:
             coroutine = book.hold([WIDE], 10)
             with pytest.raises(StopIteration):
                 coroutine.send(None)  # It ends without having waited.
-        assert committer.asked == 1
+        assert committer.asked == 2  # The second in time for those who come after them.
+
+    asyncio.run(run())
+
+
+def test_more_is_asked_for_before_a_call_has_to_wait() -> None:
+    async def run() -> None:
+        committer = SlowCommitter(Bank(account=10**6))
+        book = book_on(committer)
+        first = asyncio.ensure_future(book.hold([WIDE], 10))
+        await drain(committer)
+        await first
+        for count in range(1_000):
+            coroutine = book.hold([WIDE], 10)
+            with pytest.raises(StopIteration):
+                coroutine.send(None)
+            if count % 40 == 0:  # The database answers within 40 calls.
+                await drain(committer)
+        assert committer.asked <= 12  # Still one question in a hundred calls.
+
+    asyncio.run(run())
+
+
+def test_nothing_is_asked_for_in_advance_near_the_limit() -> None:
+    async def run() -> None:
+        committer = SlowCommitter(Bank(account=5_000))
+        book = book_on(committer)
+        first = asyncio.ensure_future(book.hold([WIDE], 10))
+        await drain(committer)
+        await first
+        leased = committer.asked
+        while book.held_nanos() < 600:  # An eighth of the budget was leased; all of it can be taken.
+            with pytest.raises(StopIteration):
+                book.hold([WIDE], 10).send(None)
+        assert committer.asked == leased  # Other processes find the rest.
 
     asyncio.run(run())
 
