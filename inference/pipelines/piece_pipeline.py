@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
-from inference.errors import InvalidInput, ModelLoadFailed
+from inference.errors import ModelLoadFailed
 from inference.files import read_text
 from inference.pipelines.answers import make_answers
-from inference.pipelines.base import Pipeline, Prepared, are_texts, check_fields, examples_of, require
-from inference.pipelines.text_pipeline import TEXT_EXAMPLE, make_collation, text_schema
+from inference.pipelines.base import Pipeline, Prepared, are_texts, check_fields, require
+from inference.pipelines.text_pipeline import TEXT_EXAMPLE, make_collation, prepare_texts, text_schema
 from inference.pipelines.wordpiece import WordPiece, read_wordpiece
 from inference.tensors import Collation
 
@@ -47,22 +44,11 @@ class PiecePipeline(Pipeline):
 
     def prepare(self, input_data: object, *, max_rows: int, max_characters: int) -> Prepared:
         """Return the rows of one text or of a list of texts; pieces beyond `max_tokens`, special ones counted, are cut off."""
-        texts, single = examples_of(input_data, str, what="a text", max_rows=max_rows)
-        rows: list[npt.NDArray[Any]] = []
-        characters = tokens = 0
-        for position, text in enumerate(texts):
-            param = "input_data" if single else f"input_data[{position}]"
-            if not isinstance(text, str):
-                raise InvalidInput(param, "This is not a text.", reason="wrong_type")
-            characters += len(text)
-            if characters > max_characters:
-                raise InvalidInput(param, f"A call may hold {max_characters} characters in all.", reason="too_many_characters")
-            ids = self.tokenizer.ids(text, max_tokens=self.max_tokens)
-            if not ids:
-                raise InvalidInput(param, "This text has no words.", reason="empty_text")
-            tokens += len(ids)
-            rows.append(np.array(ids, dtype=np.int64))
-        return Prepared(rows, single, tokens)
+
+        def ids_of(text: str) -> list[int]:
+            return self.tokenizer.ids(text, max_tokens=self.max_tokens)
+
+        return prepare_texts(input_data, ids_of, tokens="words", max_rows=max_rows, max_characters=max_characters)
 
     def schema_of_input(self) -> dict[str, Any]:
         """Describe a text, or a list of texts."""

@@ -1,6 +1,6 @@
 """The text pipeline of a version: from a caller's text to rows of ids, by a tokenizer and a vocabulary file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -50,24 +50,12 @@ class TextPipeline(Pipeline):
 
     def prepare(self, input_data: object, *, max_rows: int, max_characters: int) -> Prepared:
         """Return the rows of one text or of a list of texts; what is beyond `max_tokens` is cut off."""
-        texts, single = examples_of(input_data, str, what="a text", max_rows=max_rows)
         split = TOKENIZERS[self.tokenizer]
-        rows: list[npt.NDArray[Any]] = []
-        characters = tokens = 0
-        for position, text in enumerate(texts):
-            param = "input_data" if single else f"input_data[{position}]"
-            if not isinstance(text, str):
-                raise InvalidInput(param, "This is not a text.", reason="wrong_type")
-            characters += len(text)
-            if characters > max_characters:
-                detail = f"A call may hold {max_characters} characters in all."
-                raise InvalidInput(param, detail, reason="too_many_characters")
-            ids = token_ids(text, self.vocabulary, split=split, unknown_id=self.unknown_id, max_tokens=self.max_tokens)
-            if not ids:
-                raise InvalidInput(param, f"This text has no {self.tokenizer}.", reason="empty_text")
-            tokens += len(ids)
-            rows.append(np.array(ids, dtype=np.int64))
-        return Prepared(rows, single, tokens)
+
+        def ids_of(text: str) -> list[int]:
+            return token_ids(text, self.vocabulary, split=split, unknown_id=self.unknown_id, max_tokens=self.max_tokens)
+
+        return prepare_texts(input_data, ids_of, tokens=self.tokenizer, max_rows=max_rows, max_characters=max_characters)
 
     def spans(self, text: str) -> list[WordSpan]:
         """Return a text's tokens, in order, with their places in it."""
@@ -80,6 +68,37 @@ class TextPipeline(Pipeline):
     def example_input(self) -> list[str]:
         """Return two short texts."""
         return list(TEXT_EXAMPLE)
+
+
+def prepare_texts(input_data: object, ids_of: Callable[[str], list[int]], *, tokens: str, max_rows: int, max_characters: int) -> Prepared:
+    """Return the rows of one text or of a list of texts.
+
+    Args:
+        input_data: As the caller sent it.
+        ids_of: What makes ids of a text; none where there is nothing in it.
+        tokens: What they stand for: "words".
+        max_rows: Most texts in one call.
+        max_characters: Most characters in one call, all texts together.
+
+    Raises:
+        InvalidInput: naming the element at fault.
+    """
+    texts, single = examples_of(input_data, str, what="a text", max_rows=max_rows)
+    rows: list[npt.NDArray[Any]] = []
+    characters = sent = 0
+    for position, text in enumerate(texts):
+        param = "input_data" if single else f"input_data[{position}]"
+        if not isinstance(text, str):
+            raise InvalidInput(param, "This is not a text.", reason="wrong_type")
+        characters += len(text)
+        if characters > max_characters:
+            raise InvalidInput(param, f"A call may hold {max_characters} characters in all.", reason="too_many_characters")
+        ids = ids_of(text)
+        if not ids:
+            raise InvalidInput(param, f"This text has no {tokens}.", reason="empty_text")
+        sent += len(ids)
+        rows.append(np.array(ids, dtype=np.int64))
+    return Prepared(rows, single, sent)
 
 
 def make_text_pipeline(folder: Path, fields: Mapping[str, Any]) -> TextPipeline:
