@@ -1,4 +1,4 @@
-"""What a provider can be sent: what it was credited and not yet paid, less what is too young, in reserve or disputed.
+"""What a provider can be sent: what it was credited and not yet paid, less what is too young, in reserve, disputed or not paid for.
 
 All from the ledger. A provider's ledger account holds its shares, what refunds took back of them, what was sent
 (negative) and what came back of that. It may be below zero: that is carried, and taken from what comes next.
@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, Sum
 
 from billing.ledger import provider_account_name
-from billing.models import Account, Dispute, LedgerAccount, LedgerEntry, UsagePosting
+from billing.models import Account, Dispute, Invoice, LedgerAccount, LedgerEntry, UsagePosting
 from billing.money import NANOS_PER_CENT
 from billing.periods import hour_of
 
@@ -23,6 +23,9 @@ SENT: Final = "payout"
 NOT_SENT: Final = "payout_failed"
 CAME_BACK: Final = "payout_reversal"
 MOVES: Final = (SENT, NOT_SENT, CAME_BACK)
+
+# What was given up is not paid either: to pay the providers of it all the same, the operator voids it.
+_UNPAID: Final = (Invoice.Status.OPEN, Invoice.Status.PAST_DUE, Invoice.Status.UNCOLLECTIBLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +38,13 @@ class Payable:
     paid: int  # Sent, less what came back.
     on_hold: int  # Younger than PAYOUT_HOLD_DAYS: a refund may yet take it back.
     disputed: int  # Of calls that were paid with money that is disputed now.
+    unpaid: int  # Of calls on invoices that their customers have not paid.
     reserve: int  # PAYOUT_RESERVE_PERCENT of what the last PAYOUT_RESERVE_DAYS brought and is not on hold.
 
     @property
     def nanos(self) -> int:
         """What may be sent."""
-        return max(0, self.balance - self.on_hold - self.disputed - self.reserve)
+        return max(0, self.balance - self.on_hold - self.disputed - self.unpaid - self.reserve)
 
     @property
     def cents(self) -> int:
@@ -86,6 +90,7 @@ def _payable(account: Account, currency: str, name: str, *, now: datetime) -> Pa
         paid=sent,
         on_hold=min(max(0, balance), int(sums["young"] or 0)),
         disputed=_disputed(account, currency, until=young),
+        unpaid=_unpaid(account, currency, until=young),
         reserve=int(sums["recent"] or 0) * settings.PAYOUT_RESERVE_PERCENT // 100,
     )
 
@@ -110,4 +115,16 @@ def _disputed(account: Account, currency: str, *, until: datetime) -> int:
         )
         shares = int(rows.aggregate(total=Sum("share_nanos"))["total"] or 0)
         total += min(amount, max(0, shares))
+    return total
+
+
+def _unpaid(account: Account, currency: str, *, until: datetime) -> int:
+    """Return the shares of calls on invoices that are due and not paid, of each up to what is left to pay; without those on hold."""
+    rows = UsagePosting.objects.filter(payee=account, transaction__created_at__lte=until)
+    concerned = rows.filter(account=OuterRef("account"), period=OuterRef("starts_at"))
+    invoices = Invoice.objects.filter(Exists(concerned), status__in=_UNPAID, currency=currency)
+    total = 0
+    for invoice in invoices:
+        shares = rows.filter(account=invoice.account_id, period=invoice.starts_at).aggregate(total=Sum("share_nanos"))["total"]
+        total += min((invoice.due_cents - invoice.paid_cents) * NANOS_PER_CENT, max(0, int(shares or 0)))
     return total

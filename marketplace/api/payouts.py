@@ -26,7 +26,7 @@ TAG = "Revenue"
 
 
 class RevenueBalanceView(View):
-    """A provider's money in one currency. payable = balance - on_hold - disputed - reserve, at least 0."""
+    """A provider's money in one currency. payable = balance - on_hold - disputed - unpaid - reserve, at least 0."""
 
     currency = serializers.CharField()
     balance = Amount(help_text="What you are owed; below zero, what you owe.")
@@ -34,6 +34,7 @@ class RevenueBalanceView(View):
     paid = Amount(help_text="Sent to you, less what came back.")
     on_hold = Amount(help_text="Too young: a refund may yet take it back.")
     disputed = Amount(help_text="Of calls paid with money that is disputed now.")
+    unpaid = Amount(help_text="Of calls on invoices that their customers have not paid.")
     reserve = Amount(help_text="Kept back against later disputes.")
     payable = Amount(source="nanos", help_text="What the next payout may send, in whole cents.")
 

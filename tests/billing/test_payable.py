@@ -8,8 +8,9 @@ from django.utils import timezone
 from billing import losses, payout_runs, sending
 from billing.books import check_books
 from billing.ledger import open_account
-from billing.models import Account, Dispute, PayoutReversal, Price, TopUp
+from billing.models import Account, Dispute, Invoice, PayoutReversal, Price, TopUp
 from billing.payable import Payable, find_payable
+from billing.periods import month_of
 from billing.posting import post_usage
 from billing.providers.fake import refunds
 from billing.refunding import refund_event
@@ -127,3 +128,30 @@ def test_a_lost_dispute_takes_the_shares_back(till: Till, payee: Account, price:
     assert owed(payee) == 0
     assert now_payable(payee).disputed == 0
     assert check_books() == []
+
+
+@pytest.mark.parametrize(
+    ("invoice", "kept"),
+    [
+        (("open", 2000, 0), 1700),
+        (("past_due", 900, 200), 700),
+        (("uncollectible", 2000, 0), 1700),
+        (("paid", 2000, 2000), 0),
+        (("void", 2000, 0), 0),
+    ],
+)
+def test_shares_of_what_a_customer_has_not_paid_wait(
+    till: Till, payee: Account, price: Price, invoice: tuple[str, int, int], kept: int
+) -> None:
+    status, due, paid = invoice
+    customer = fund_platform(till)
+    (call,) = sell(payee, customer, price, 2000)
+    sell(payee, fund_platform(till), price, 1000)
+    starts_at, ends_at = month_of(call.occurred_at)
+    Invoice.objects.create(
+        number="1", account=customer, starts_at=starts_at, ends_at=ends_at, currency="usd", total_cents=2000, due_cents=due, paid_cents=paid, status=status
+    )  # fmt: skip
+
+    payable = now_payable(payee)
+
+    assert (payable.unpaid, payable.nanos) == (kept * CENT, (2550 - kept) * CENT)

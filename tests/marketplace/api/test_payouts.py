@@ -36,6 +36,7 @@ def test_revenue_is_shown_by_currency_with_what_is_kept_back(till: Till, api: An
         "paid": "0.000000000",
         "on_hold": "10.002500000",
         "disputed": "0.000000000",
+        "unpaid": "0.000000000",
         "reserve": "0.000000000",
         "payable": "0.000000000",
     }
