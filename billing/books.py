@@ -30,6 +30,7 @@ from billing.models import (
     UsageRollup,
 )
 from billing.money import NANOS_PER_CENT
+from billing.payers import parse_payers
 from billing.payout_books import payout_sums
 from billing.periods import hour_of, month_of
 from billing.posting_books import charged_sums, posting_sums
@@ -131,12 +132,13 @@ def _sums(rows: Iterable[tuple[Any, ...]]) -> dict[Any, int]:
 
 def _check_budgets() -> Iterator[Difference]:
     facts: dict[Any, int] = defaultdict(int)
-    charged = UsageEvent.objects.exclude(budgets="").values_list("budgets").annotate(total=Sum("charge_nanos"))
-    refunded = UsageRefund.objects.exclude(event__budgets="").values_list("event__budgets").annotate(total=Sum("charge_nanos"))
+    charged = UsageEvent.objects.exclude(budgets="").values_list("budgets").annotate(nanos=Sum("charge_nanos"), used=Sum("units"))
+    refunded = UsageRefund.objects.exclude(event__budgets="").values_list("event__budgets")
+    refunded = refunded.annotate(nanos=Sum("charge_nanos"), used=Sum("event__units"))
     for sign, rows in ((1, charged), (-1, refunded)):
-        for budgets, total in rows:
-            for budget_id in budgets.split(","):
-                facts[int(budget_id)] += sign * int(total)
+        for budgets, nanos, used in rows:
+            for budget_id, in_units in parse_payers(budgets):
+                facts[budget_id] += sign * int(used if in_units else nanos)
     yield from _compare("budget spent", dict(Budget.objects.values_list("pk", "spent_nanos")), facts)
 
 

@@ -57,6 +57,61 @@ class BudgetExceeded(BillingError):
         self.resets_at = resets_at  # None: only more credit helps.
 
 
+class QuotaExceeded(BillingError):
+    """The plan's hard quota has too few units left. Nothing was held or run."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, *, limit: int, used: int, asked: int, resets_at: datetime | None) -> None:
+        super().__init__(f"The call asks {asked} units of a quota of {limit}, of which {used} are used.")
+        self.limit, self.used, self.asked = limit, used, asked  # Used: settled; running calls hold more.
+        self.resets_at = resets_at
+
+
+class PlanInvalid(BillingError):
+    """The plan cannot be made so. Nothing was made."""
+
+    code = "plan_invalid"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class PlanNotOffered(BillingError):
+    """The plan takes nobody new, or is of another currency. Nothing was changed."""
+
+    code = "plan_not_offered"
+
+
+class AlreadySubscribed(BillingError):
+    """The account has this plan, or another one of the same scope where it was to begin one. Nothing was changed."""
+
+    code = "already_subscribed"
+
+
+class SubscriptionEnded(BillingError):
+    """The subscription has ended. Nothing was changed."""
+
+    code = "subscription_ended"
+
+
+class QuoteOutdated(BillingError):
+    """What it comes to is more than what was shown. Nothing was changed."""
+
+    code = "quote_outdated"
+
+
+class FeeUnpaid(BillingError):
+    """The account's balance has too little left for a plan's fee. Nothing was changed."""
+
+    code = "fee_unpaid"
+
+    def __init__(self, *, fee_nanos: int, left_nanos: int) -> None:
+        super().__init__(f"The fee is {fee_nanos} nanos; the balance has {left_nanos} left.")
+        self.fee_nanos, self.left_nanos = fee_nanos, left_nanos
+
+
 class StorageUnavailable(BillingError):
     """The database cannot be written now: locked, full or away. Nothing was charged."""
 

@@ -92,22 +92,30 @@ class _State(Enum):
 class Hold:
     """Money set aside for one call. Settled or released exactly once; a second time does nothing."""
 
-    __slots__ = ("_leases", "_state", "amount_nanos")
+    __slots__ = ("_leases", "_state", "amount_nanos", "quota")
 
     def __init__(self, leases: Sequence[_Lease], amount_nanos: int) -> None:
         self._leases = leases
         self._state = _State.HELD
         self.amount_nanos = amount_nanos
+        self.quota: Hold | None = None  # Units of a plan's hard quota, held with the money and ended with it.
+
+    @property
+    def quota_ids(self) -> list[int]:
+        """The budget whose amounts are units that it is held on, if there is one."""
+        return [] if self.quota is None else self.quota.budget_ids
 
     @property
     def budget_ids(self) -> list[int]:
-        """The budgets that it is held on."""
+        """The budgets of money that it is held on."""
         return [lease.budget_id for lease in self._leases if lease.budget_id is not None]
 
     def release(self) -> None:
         """Give the money back to the leases. While a settlement is on its way, that decides instead."""
         if self._state is _State.HELD:
             self._end(charge_nanos=0)
+            if self.quota is not None:
+                self.quota.release()
 
     def start_settling(self) -> None:
         """Keep the money until `end_settling`, whoever releases meanwhile.
@@ -123,12 +131,16 @@ class Hold:
             if lease.is_lost:
                 message = "The leases were given back."
                 raise ProcessFenced(message)
+        if self.quota is not None:
+            self.quota.start_settling()
         self._state = _State.SETTLING
 
-    def end_settling(self, *, charge_nanos: int) -> None:
-        """Take the charge out of the leases and give the rest back; 0 when nothing was charged."""
+    def end_settling(self, *, charge_nanos: int, units: int = 0) -> None:
+        """Take the charge and the units out of the leases and give the rest back; 0 when nothing was charged."""
         if self._state is _State.SETTLING:
             self._end(charge_nanos=charge_nanos)
+            if self.quota is not None:
+                self.quota.end_settling(charge_nanos=units)
 
     def _end(self, *, charge_nanos: int) -> None:
         self._state = _State.ENDED

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from billing import pricing
 from billing.committer import GroupCommitter
-from billing.errors import CommitInDoubt, StorageUnavailable
+from billing.errors import BudgetExceeded, CommitInDoubt, QuotaExceeded, StorageUnavailable
 from billing.groups import Outcome, Write, WriteKind
 from billing.leases import TICK_S, BudgetSpec, Hold, LeaseBook
 from billing.lending import GiveLeases, TakeLeasesBack
@@ -173,7 +173,7 @@ class Meter:
             self._months.clear()  # Old months among them; those in use are read again.
         self._months[key] = max(units, self._months.get(key, 0))
 
-    async def hold(self, budgets: Sequence[BudgetSpec], amount_nanos: int) -> Hold:
+    async def hold(self, budgets: Sequence[BudgetSpec], amount_nanos: int, *, quota: BudgetSpec | None = None, units: int = 0) -> Hold:
         """Set money aside on every budget before a call runs; without waiting where the leases suffice.
 
         Settle or release what is returned, whatever happens.
@@ -181,12 +181,26 @@ class Meter:
         Args:
             budgets: From the widest to the narrowest.
             amount_nanos: The most that the call can cost.
+            quota: A plan's hard quota, in units; held with the money.
+            units: The call's.
 
         Raises:
             BudgetExceeded: a budget has too little left. Nothing is held.
+            QuotaExceeded: the quota has too few units left. Nothing is held.
             StorageUnavailable: the database had to be asked and cannot be written. Nothing is held.
         """
-        return await self._leases.hold(budgets, amount_nanos)
+        hold = await self._leases.hold(budgets, amount_nanos)
+        if quota is not None:
+            try:
+                hold.quota = await self._leases.hold((quota,), units)
+            except BudgetExceeded as error:
+                hold.release()
+                limit, used = error.limit_nanos, error.spent_nanos
+                raise QuotaExceeded(limit=limit, used=used, asked=units, resets_at=error.resets_at) from None
+            except BaseException:
+                hold.release()
+                raise
+        return hold
 
     async def settle(self, hold: Hold, usage: Usage, *, together: Sequence[Write] = ()) -> Receipt:
         """Charge a call; when this returns, the charge and all of `together` are durable.
@@ -221,7 +235,7 @@ class Meter:
             raise
         settled: Settled = results[0]
         charge = Nanos(settled.charge_nanos)
-        hold.end_settling(charge_nanos=charge)
+        hold.end_settling(charge_nanos=charge, units=usage.units)
         if settled.month is not None:
             self._note_month(settled.month, settled.month_units)
         currency = usage.terms.currency if usage.terms is not None else None
@@ -258,6 +272,7 @@ class Meter:
             occurred_at=usage.occurred_at,
             replayable=usage.replayable,
             budget_ids=hold.budget_ids,
+            quota_ids=hold.quota_ids,
             is_cached=usage.is_cached,
             terms=usage.terms if usage.terms is not None and is_priced and not usage.terms.is_plain else None,
             held_nanos=hold.amount_nanos,
@@ -281,7 +296,7 @@ class Meter:
             hold.end_settling(charge_nanos=0)
             self._end_failed(settlement.seq, outcome)
             return
-        hold.end_settling(charge_nanos=settlement.charge_nanos)
+        hold.end_settling(charge_nanos=settlement.charge_nanos, units=settlement.units)
         if settlement.replayable:
             self._delivered.add(settlement.seq)
             return

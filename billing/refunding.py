@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from billing.ids import uuid7
 from billing.models import Account, Invoice, UsageEvent, UsageRefund
+from billing.payers import parse_payers
 from billing.periods import hour_of, month_of
 from billing.settling import Settlement
 from billing.sql import insert_rows, lock_budgets, time_value, uuid_value
@@ -68,19 +69,19 @@ class WriteRefunds:
 
     def budget_ids(self, items: Iterable[Settlement]) -> set[int]:
         """Return the budgets to lock beforehand."""
-        return {budget_id for item in items for budget_id in item.budget_ids}
+        return {budget_id for item in items for budget_id in (*item.budget_ids, *item.quota_ids)}
 
 
 def paying_budgets(event: UsageEvent) -> list[int]:
-    """Return the ids of the budgets that an event was charged to."""
-    return [int(budget_id) for budget_id in event.budgets.split(",") if budget_id]
+    """Return the ids of the budgets that an event was charged to, in money or in units."""
+    return [budget_id for budget_id, _ in parse_payers(event.budgets)]
 
 
 def _give_back(cursor: CursorWrapper, events: Iterable[UsageEvent]) -> None:
     amounts: dict[int, int] = {}
     for event in events:
-        for budget_id in paying_budgets(event):
-            amounts[budget_id] = amounts.get(budget_id, 0) + event.charge_nanos
+        for budget_id, in_units in parse_payers(event.budgets):
+            amounts[budget_id] = amounts.get(budget_id, 0) + (event.units if in_units else event.charge_nanos)
     for budget_id, amount in sorted(amounts.items()):
         cursor.execute("UPDATE billing_budget SET spent_nanos = spent_nanos - %s WHERE id = %s", [amount, budget_id])
 

@@ -10,6 +10,7 @@ from django.db.backends.utils import CursorWrapper
 
 from billing.errors import ProcessFenced
 from billing.money import CURRENCY
+from billing.payers import render_payers
 from billing.periods import hour_of
 from billing.pricing import Terms
 from billing.rating import CounterKey, month_key, rate_calls
@@ -74,6 +75,7 @@ class Settlement:
     input_hash: bytes = b""
     model_digest: str = ""
     call: str = ""  # The event's public id.
+    quota_ids: Sequence[int] = ()  # Budgets that pay in units: a plan's hard quota.
 
 
 class Settled(NamedTuple):
@@ -102,7 +104,7 @@ class WriteSettlements:
         """
         me = self._writing_as()
         # Money held under an earlier identity was given back when that was reclaimed.
-        lost = {item.seq for item in items if item.process_id != me and item.budget_ids}
+        lost = {item.seq for item in items if item.process_id != me and (item.budget_ids or item.quota_ids)}
         written = [item for item in items if item.seq not in lost] if lost else items
         months: dict[CounterKey, int] = {}
         if written:
@@ -118,7 +120,7 @@ class WriteSettlements:
 
     def budget_ids(self, items: Iterable[Settlement]) -> set[int]:
         """Return the budgets to lock beforehand."""
-        return {budget_id for item in items for budget_id in item.budget_ids}
+        return {budget_id for item in items for budget_id in (*item.budget_ids, *item.quota_ids)}
 
 
 def _rate(cursor: CursorWrapper, items: Sequence[Settlement]) -> dict[CounterKey, int]:
@@ -153,6 +155,8 @@ def _pay(cursor: CursorWrapper, process_id: UUID, items: Sequence[Settlement]) -
     for item in items:
         for budget_id in item.budget_ids:
             charges[budget_id] = charges.get(budget_id, 0) + item.charge_nanos
+        for budget_id in item.quota_ids:
+            charges[budget_id] = charges.get(budget_id, 0) + item.units
     if not charges:
         return
     process = uuid_value(process_id)
@@ -188,7 +192,7 @@ def _event_rows(items: Sequence[Settlement], *, process: str) -> list[tuple[Any,
             item.charge_nanos,
             item.livemode,
             item.source,
-            ",".join(map(str, item.budget_ids)),
+            ",".join(map(str, item.budget_ids)) if not item.quota_ids else render_payers(item.budget_ids, item.quota_ids),
             process,
             item.seq,
             item.replayable,

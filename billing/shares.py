@@ -19,6 +19,7 @@ from billing.models import Account, LedgerEntry, Price, SkuShare, UsagePosting
 from billing.money import Nanos
 from billing.payable import MOVES
 from billing.periods import hour_of
+from billing.plans import PLAN_METERS
 from billing.splitting import WHOLE
 
 _HOUR: Final = timedelta(hours=1)
@@ -72,6 +73,9 @@ def find_share(*, sku: str, price_id: UUID, at: datetime, payer: Account) -> Sku
     """
     meter = Price.objects.values_list("meter", flat=True).get(pk=price_id)
     share = share_at(sku, at) or (share_at(meter, at) if meter else None)
+    if share is None and meter.startswith(PLAN_METERS):  # Beyond a plan's quota: who is paid does not depend on the plan.
+        own = Price.objects.filter(sku=sku).exclude(meter="").values_list("meter", flat=True).first()
+        share = share_at(own, at) if own else None
     return None if share is None or share.payee is None or share.payee_id == payer.pk else share
 
 

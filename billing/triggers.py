@@ -4,7 +4,7 @@ Called from migrations. On SQLite, Django alters a table by copying it, which dr
 triggers: a migration that alters one of these tables must end with `append_only(table)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from django.apps.registry import Apps
@@ -59,6 +59,20 @@ def append_only(table: str) -> Callable[[Apps, BaseDatabaseSchemaEditor], None]:
         for event in ("UPDATE", "DELETE"):
             _drop(schema_editor, f"{table}_no_{event.lower()}", table)
         make_append_only(schema_editor, table)
+
+    return protect
+
+
+def fixed_columns(table: str, columns: Sequence[str]) -> Callable[[Apps, BaseDatabaseSchemaEditor], None]:
+    """Return a migration's step after which a table's rows may change, but not in these columns, and not be deleted."""
+
+    def protect(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:  # noqa: ARG001 (RunPython's signature)
+        differs = "IS DISTINCT FROM" if schema_editor.connection.vendor == "postgresql" else "IS NOT"
+        condition = " OR ".join(f"NEW.{column} {differs} OLD.{column}" for column in columns)
+        for event in ("UPDATE", "DELETE"):
+            _drop(schema_editor, f"{table}_no_{event.lower()}", table)
+        _create(schema_editor, f"{table}_no_update", table, "UPDATE", condition, f"{table} keeps what it promises")
+        _create(schema_editor, f"{table}_no_delete", table, "DELETE", None, f"{table} is kept")
 
     return protect
 

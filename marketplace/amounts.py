@@ -38,6 +38,8 @@ def units_of(units: int, unit: str) -> str:
         return ngettext("%(n)s row", "%(n)s rows", units) % {"n": f"{units:,}"}
     if unit == "byte":
         return ngettext("%(n)s byte", "%(n)s bytes", units) % {"n": f"{units:,}"}
+    if unit == "month":
+        return ngettext("%(n)s month", "%(n)s months", units) % {"n": f"{units:,}"}
     return ngettext("%(n)s call", "%(n)s calls", units) % {"n": f"{units:,}"}
 
 
@@ -49,6 +51,8 @@ def unit_price(unit_nanos: int, unit: str, currency: str | None = None) -> str:
         return _("%(price)s per MB") % {"price": money(unit_nanos * _BYTES_SHOWN, currency)}
     if unit == "row":
         return _("%(price)s per row") % {"price": money(unit_nanos, currency)}
+    if unit == "month":
+        return _("%(price)s a month") % {"price": money(unit_nanos, currency)}
     return _("%(price)s per call") % {"price": money(unit_nanos, currency)}
 
 

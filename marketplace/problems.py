@@ -11,7 +11,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.utils.translation import gettext_noop as _  # English on the wire; the documentation pages translate.
 
-from billing.errors import BudgetExceeded, StorageUnavailable
+from billing.errors import BudgetExceeded, FeeUnpaid, QuotaExceeded, StorageUnavailable
 from billing.money import to_decimal_string
 from marketplace.errors import MaxCostExceeded, RateLimited
 from marketplace.models.caps import BALANCE, name_of
@@ -43,6 +43,13 @@ _TABLE: Final = (
     Problem("address_not_allowed", 403, _("Address not allowed"), _("The key has an IP allow-list, and the call came from elsewhere."), NOTHING, _("Call from an allowed address, or change the key's list.")),
     Problem("organization_suspended", 403, _("Organization suspended"), _("The operator has suspended the organization."), NOTHING, _("Write to the operator of the site.")),
     Problem("budget_exceeded", 402, _("Budget exceeded"), _("The call could cost more than a budget has left: the account's balance, or a cap of the organization or the key. The detail says which."), NOTHING, _("Add credit, or raise the cap on the Budgets page. A daily cap starts anew at midnight, a monthly one on the first of the month, UTC.")),
+    Problem("quota_exceeded", 402, _("Quota used up"), _("The organization's plan includes a fixed number of units a month, and too few of them are left for this call."), NOTHING, _("Change to a larger plan on the Billing page, or wait for the next month, UTC.")),
+    Problem("fee_unpaid", 402, _("Fee not covered"), _("The balance has too little left for the plan's fee."), _("Nothing was charged or changed."), _("Top up on the Billing page, and try again.")),
+    Problem("plan_invalid", 422, _("Invalid plan"), _("The plan cannot be made so: the detail says why."), _("Nothing was made."), _("Correct what the detail names.")),
+    Problem("plan_not_offered", 409, _("Plan not offered"), _("The plan takes nobody new, or is of another currency than the account."), _("Nothing was charged or changed."), _("Choose one of the plans that GET /v1/plans lists.")),
+    Problem("already_subscribed", 409, _("Already subscribed"), _("The organization has this plan already."), _("Nothing was charged or changed."), _("Look at the subscription on the Billing page.")),
+    Problem("subscription_ended", 409, _("Subscription ended"), _("The subscription has ended already."), _("Nothing was charged or changed."), _("Subscribe again, if you want to.")),
+    Problem("quote_outdated", 409, _("No longer what was shown"), _("By now it comes to more than what was shown before."), _("Nothing was charged or changed."), _("Look at what it comes to now, and confirm that.")),
     Problem("max_cost_exceeded", 402, _("X-Max-Cost exceeded"), _("The call could cost more than its own X-Max-Cost header allows."), NOTHING, _("Send less, or raise X-Max-Cost. /estimate tells the highest cost of a body.")),
     Problem("model_not_found", 404, _("Model not found"), _("There is no live model or version of that name, or it is not yours to call."), NOTHING, _("Look the name up in the catalogue, or with GET /v1/models.")),
     Problem("not_found", 404, _("Not found"), _("There is nothing at this address, or it is not yours."), NOTHING, _("Check the address and the id.")),
@@ -153,6 +160,10 @@ def _detail(error: Exception, problem: Problem) -> str:
         name = _budget_words(error.subject)
         left, asked = to_decimal_string(error.left_nanos), to_decimal_string(error.asked_nanos)
         return f"{name} has {left} left; this call could cost {asked}."
+    if isinstance(error, QuotaExceeded):
+        return f"The plan includes {error.limit} units this month, of which {error.used} are used; this call takes {error.asked}."
+    if isinstance(error, FeeUnpaid):
+        return f"The fee is {to_decimal_string(error.fee_nanos)}; the balance has {to_decimal_string(error.left_nanos)} left."
     if isinstance(error, StorageUnavailable):  # Its text is the database's, for the log only.
         return problem.happened
     return str(getattr(error, "detail", "") or problem.happened)
@@ -181,6 +192,17 @@ def _limit_facts(error: Exception) -> dict[str, Any]:
             "resets_at": error.resets_at.isoformat().replace("+00:00", "Z") if error.resets_at else None,
             "raise_at": f"{settings.SITE_URL}/{'billing' if name == BALANCE else 'budgets'}/",
         }
+    if isinstance(error, QuotaExceeded):
+        return {
+            "policy": "plan_quota",
+            "limit": error.limit,
+            "used": error.used,
+            "asked": error.asked,
+            "resets_at": error.resets_at.isoformat().replace("+00:00", "Z") if error.resets_at else None,
+            "raise_at": f"{settings.SITE_URL}/billing/plans/",
+        }
+    if isinstance(error, RateLimited) and error.policy == "plan":
+        return {"policy": "plan", "limit": error.limit, "window_s": error.window_s, "raise_at": f"{settings.SITE_URL}/billing/plans/"}
     if isinstance(error, RateLimited):
         return {
             "policy": error.policy,

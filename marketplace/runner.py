@@ -37,6 +37,8 @@ _RUN_S: Final = 30.0
 _PASSING: Final = frozenset({"queue_full", "engine_stopping", "storage_unavailable", "control_data_stale", "too_many_at_once"})
 # Those that may pass, and are tried three times.
 _DOUBTFUL: Final = frozenset({"deadline_exceeded", "worker_lost", "model_load_failed", "internal_error", "price_missing"})
+# Those that wait for a budget or a quota.
+_SHORT: Final = ("budget_exceeded", "quota_exceeded")
 # Those that all rows of a batch have in common.
 _COMMON: Final = frozenset({"key_unknown", "key_revoked", "key_expired", "organization_suspended", "scope_missing", "model_not_found"})
 _ONCE: Final = Lock()
@@ -127,8 +129,8 @@ def _see_to_refused(row: Prediction, outcome: Outcome) -> None:
         put_back([row], delay_s=1.0)
     elif outcome.code in _DOUBTFUL and row.attempts + 1 < MAX_ATTEMPTS:
         put_back([row], delay_s=5.0 * 2**row.attempts, has_tried=True)
-    elif outcome.code == "budget_exceeded" and row.batch_id:
-        put_back([row])  # The batch waits for money.
+    elif outcome.code in _SHORT and row.batch_id:
+        put_back([row])  # The batch waits for money, or for the next month of its plan.
     else:
         fail([row], outcome.error)
 
@@ -138,8 +140,8 @@ def _see_to_batch(batch: Batch, outcomes: Sequence[Outcome]) -> None:
     common = next((codes[code] for code in codes if code in _COMMON), None)
     if common is not None and common.error is not None:
         batches.fail_rest(batch, error=common.error)
-    elif "budget_exceeded" in codes:
-        batches.pause(batch, reason="budget_exceeded")
+    elif short := next((code for code in _SHORT if code in codes), None):
+        batches.pause(batch, reason=short)
     elif any(outcome.kind == "ended" for outcome in outcomes):
         batches.note_started(batch)
     batches.complete_if_done(batch)

@@ -21,6 +21,7 @@ BEAT_SCHEDULE: Final[dict[str, Any]] = {
     "pay-providers": {"task": "billing.tasks.pay_providers", "schedule": 600.0, "options": {"expires": 600}},
     "check-payouts": {"task": "billing.tasks.check_payouts", "schedule": 900.0, "options": {"expires": 900}},
     "dun": {"task": "billing.tasks.dun", "schedule": 60.0, "options": {"expires": 60}},
+    "renew-plans": {"task": "marketplace.tasks.renew_plans", "schedule": 60.0, "options": {"expires": 60}},
     "look-for-notices": {"task": "marketplace.tasks.look_for_notices", "schedule": 60.0, "options": {"expires": 60}},
     "send-notices": {"task": "marketplace.tasks.send_notices", "schedule": 30.0, "options": {"expires": 30}},
     "prune": {"task": "marketplace.tasks.prune", "schedule": 3600.0, "options": {"expires": 600}},

@@ -123,9 +123,10 @@ ACCOUNT_RATE_LIMITS = {"signup": "20/h/ip", "login": "30/m/ip", "login_failed": 
 
 # What new organizations pay in: usd, eur or cny. Those that exist keep theirs.
 CURRENCY: Final = env_choice("CURRENCY", default="usd", choices=("usd", "eur", "cny"))
-# Days that a price which can be dearer is announced before it takes effect. More protects customers' budgets; less lets
-# providers follow their costs.
+# Days that a price which can be dearer is announced before. More protects customers; less lets providers follow their costs.
 PRICE_NOTICE_DAYS: Final = env_int("PRICE_NOTICE_DAYS", default=30, minimum=0, maximum=366)
+# Hours of a new month that a plan goes on while its fee cannot be paid. More forgives customers longer; 0 ends it at once.
+PLAN_GRACE_HOURS: Final = env_int("PLAN_GRACE_HOURS", default=72, minimum=0, maximum=600)
 # Free credit for each verified e-mail address, in cents; 0 gives none.
 FREE_CREDIT_CENTS: Final = env_int("FREE_CREDIT_CENTS", default=500, minimum=0)
 # All free credit this site may ever give away, in cents: what a flood of sign-ups can cost.
@@ -258,8 +259,7 @@ MODELS_MEMORY_MB: Final = env_int("MODELS_MEMORY_MB", default=2048, minimum=64)
 MODEL_IDLE_MINUTES: Final = env_int("MODEL_IDLE_MINUTES", default=60, minimum=0)
 # Rows that may wait for a worker before calls are refused with 503.
 MAX_QUEUE_ROWS: Final = env_int("MAX_QUEUE_ROWS", default=1024, minimum=1)
-# Answers that each gateway keeps in memory for organizations that turned that on, in MB, all together; 0 keeps none.
-# More is found again more often, and costs the memory.
+# MB of answers that each gateway keeps for organizations that turned that on; 0 none. More is found again more often.
 RESPONSE_CACHE_MB: Final = env_int("RESPONSE_CACHE_MB", default=64, minimum=0, maximum=65536)
 # Where published artifacts lie, one folder per version.
 ARTIFACTS_DIR: Final = Path(env_str("ARTIFACTS_DIR", default=str(VAR_DIR / "artifacts"))).resolve()
@@ -381,8 +381,7 @@ CONTENT_SECURITY_POLICY = {
 
 # ---------------------------------------------------------------- Watching it
 
-# What a scraper of /metrics sends as its bearer token. Without one, only this machine may read them, and
-# only while the site is open to this machine alone.
+# A scraper's bearer token for /metrics. Without one only this machine may read them, while the site is open to it alone.
 METRICS_TOKEN: Final = env_str("METRICS_TOKEN", default="")
 
 # Where OpenTelemetry traces go, as OTLP over HTTP; none by default, and then they cost nothing (extra `otel`).

@@ -10,7 +10,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from marketplace import audit, payments, predictions, runner
+from marketplace import audit, payments, plans, predictions, runner
 from marketplace.examining import waiting_versions
 from marketplace.models import ControlChange, GatewayReport, IdempotencyRecord, RequestLog, WebhookMessage
 from marketplace.webhooks import delivering, notices
@@ -86,6 +86,12 @@ def examine_versions() -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
+
+
+@shared_task
+def renew_plans() -> None:
+    """Charge the month's fee of every plan that is due, and end those whose time is over."""
+    plans.renew_due()
 
 
 @shared_task

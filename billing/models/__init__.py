@@ -9,6 +9,7 @@ from billing.models.ledger import CreditGrant, CreditPool, LedgerAccount, Ledger
 from billing.models.outbox import OutboxRow
 from billing.models.payments import AutoRecharge, Card, CreditReversal, Customer, Dispute, Notice, PaymentRefund, TopUp
 from billing.models.payouts import BankPayout, Payout, PayoutAccount, PayoutCheck, PayoutReversal, PayoutRun
+from billing.models.plans import EVERYTHING, Plan, Subscription, SubscriptionFee
 from billing.models.postings import SkuShare, UsagePosting
 from billing.models.prices import Price
 from billing.models.receipts import Receipt, ReceiptHead, ReceiptKey
@@ -17,6 +18,7 @@ from billing.models.tax import BillingDetails
 from billing.models.usage import UsageCounter, UsageEvent, UsageRefund, UsageRollup
 
 __all__ = [
+    "EVERYTHING",
     "Account",
     "AutoRecharge",
     "BankPayout",
@@ -46,6 +48,7 @@ __all__ = [
     "PayoutCheck",
     "PayoutReversal",
     "PayoutRun",
+    "Plan",
     "Price",
     "Receipt",
     "ReceiptHead",
@@ -54,6 +57,8 @@ __all__ = [
     "StripeCatchUp",
     "StripeEvent",
     "StripeEventWork",
+    "Subscription",
+    "SubscriptionFee",
     "TopUp",
     "UsageCounter",
     "UsageEvent",

@@ -20,6 +20,7 @@ class Price(models.Model):
         TOKEN = "token"  # noqa: S105 (a time step of a model, not a credential)
         ROW = "row"
         BYTE = "byte"  # Of the request's body; shown by the megabyte.
+        MONTH = "month"  # Of a plan: its fee.
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     sku = models.CharField(max_length=120)  # Opaque here: "farebox/sentiment@3".
@@ -36,7 +37,7 @@ class Price(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["sku", "currency", "effective_from"], name="price_once_per_moment"),
             models.CheckConstraint(condition=Q(unit_nanos__gte=0), name="price_not_negative"),
-            models.CheckConstraint(condition=Q(unit__in=["call", "token", "row", "byte"]), name="price_unit_known"),
+            models.CheckConstraint(condition=Q(unit__in=["call", "token", "row", "byte", "month"]), name="price_unit_known"),
         ]
 
     def __str__(self) -> str:

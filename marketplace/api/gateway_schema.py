@@ -12,7 +12,16 @@ from marketplace.problems import PROBLEMS
 
 TAG: Final = "Predict"
 _REFUSALS: Final = (
-    *("request_malformed", "header_invalid", "body_incomplete", "key_missing", "key_revoked", "budget_exceeded", "max_cost_exceeded"),
+    *(
+        "request_malformed",
+        "header_invalid",
+        "body_incomplete",
+        "key_missing",
+        "key_revoked",
+        "budget_exceeded",
+        "quota_exceeded",
+        "max_cost_exceeded",
+    ),
     *("scope_missing", "address_not_allowed", "organization_suspended", "model_not_found", "idempotency_in_progress", "body_too_large"),
     *("invalid_input", "idempotency_key_reused", "rate_limited", "too_many_at_once", "internal_error", "queue_full", "worker_lost"),
     *("model_failed", "storage_unavailable", "deadline_exceeded"),
@@ -20,10 +29,18 @@ _REFUSALS: Final = (
 _ESTIMATE_REFUSALS: Final = tuple(
     code
     for code in _REFUSALS
-    if code not in {"budget_exceeded", "max_cost_exceeded", "idempotency_in_progress", "idempotency_key_reused", "queue_full"}
+    if code
+    not in {"budget_exceeded", "quota_exceeded", "max_cost_exceeded", "idempotency_in_progress", "idempotency_key_reused", "queue_full"}
     and not code.startswith(("worker_", "model_failed", "deadline_"))
 )
-_LATER_REFUSALS: Final = ("budget_exceeded", "max_cost_exceeded", "idempotency_in_progress", "webhook_invalid", "storage_quota_exceeded")
+_LATER_REFUSALS: Final = (
+    "budget_exceeded",
+    "quota_exceeded",
+    "max_cost_exceeded",
+    "idempotency_in_progress",
+    "webhook_invalid",
+    "storage_quota_exceeded",
+)
 _USAGE: Final[Mapping[str, Any]] = {
     "type": "object",
     "required": ["unit", "units", "cost", "currency", "livemode"],

@@ -25,6 +25,7 @@ from marketplace.gateway.oip.format import OIP
 from marketplace.gateway.oip.statistics import CallStatistics
 from marketplace.gateway.options import GatewaySettings, read_options
 from marketplace.gateway.patience import Patience
+from marketplace.gateway.plans import find_allowance, quota_for, terms_for
 from marketplace.gateway.replies import Reply, answer, send_reply, write_reply
 from marketplace.gateway.request import Receive, Request, Scope, Send, raise_if_left
 from marketplace.gateway.routing import Route, find_route, is_v2
@@ -79,6 +80,7 @@ class Gateway:
         self._accepter = accepter
         self._key_rates = RateLimiter(policy="key")
         self._organization_rates = RateLimiter(policy="organization")
+        self._plan_rates = RateLimiter(policy="plan")
         self._in_flight = ConcurrencyLimiter(limit=settings.organization_concurrency)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +147,7 @@ class Gateway:
         body = await self._read_body(exchange, version)
         if exchange.has_waited():  # For its body: the key may be revoked, or its cap be lower.
             caller = await self._authenticate(exchange)
-        terms = exchange.terms = version.terms_now(caller.currency)  # Frozen here, whatever is set while it runs.
+        terms = exchange.terms = self._terms(exchange, caller, version)  # Frozen here, whatever is set while it runs.
         run = self._accepter.accept if is_for_later(exchange) else self.run
         reply = await self._claims.run_once(
             caller, request, body, lambda claim: run(Admitted(wire, exchange, caller, version, terms, claim), body)
@@ -165,7 +167,7 @@ class Gateway:
         key, inferred = self._find_kept(admitted, call)
         highest = await self._highest_charge(exchange, caller, terms, call.units)
         options.check_cost(highest)
-        hold = await self._meter.hold(caller.budgets, highest)
+        hold = await self._meter.hold(caller.budgets, highest, quota=quota_for(caller, terms), units=call.units)
         try:
             exchange.end_stage(b"limit")
             if inferred is None:
@@ -210,7 +212,7 @@ class Gateway:
     async def _estimate(self, exchange: Exchange, route: Route, caller: Caller) -> Reply:
         """Tell a body's units and highest cost. Nothing is run, held or charged."""
         version = exchange.version = await self._snapshot.resolve(caller, route.model_path, route.number)
-        terms = exchange.terms = version.terms_now(caller.currency)
+        terms = exchange.terms = terms_for(caller, version, moment=exchange.occurred_at, published=version.terms_now(caller.currency))
         body = await self._read_body(exchange, version)
         call = await asyncio.to_thread(NATIVE.parse, exchange.request, body, version, terms, limits=self._settings)
         highest = await self._highest_charge(exchange, caller, terms, call.units)
@@ -224,6 +226,20 @@ class Gateway:
         if exchange.cache == HIT and terms.shape is not None and terms.shape.cached_unit_nanos is not None:
             return charge(terms, units, is_cached=True)
         return await self._meter.highest_charge(caller.account_id, terms, units, moment=exchange.occurred_at)
+
+    def _terms(self, exchange: Exchange, caller: Caller, version: ServedVersion) -> Terms:
+        """Return the price of a call, and count it against the rate of the plan that it comes from.
+
+        Raises:
+            RateLimited: the plan's rate is used up.
+        """
+        published = version.terms_now(caller.currency)
+        terms = terms_for(caller, version, moment=exchange.occurred_at, published=published)
+        if terms is not published:
+            allowance = find_allowance(caller, terms)
+            if allowance is not None and allowance.rate_per_minute is not None:
+                self._plan_rates.admit((caller.tenant, terms.counted_as), limit=allowance.rate_per_minute)
+        return terms
 
     async def _authenticate(self, exchange: Exchange) -> Caller:
         """Return who calls, as of now, if they may call models at all."""

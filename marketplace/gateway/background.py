@@ -24,6 +24,7 @@ from marketplace import predictions
 from marketplace.errors import AlreadyEnded, ControlDataStale, KeyUnknown, NotFound, OutputTooLarge
 from marketplace.gateway.exchange import Exchange
 from marketplace.gateway.native import NATIVE
+from marketplace.gateway.plans import terms_for
 from marketplace.gateway.replies import Headers, Reply, answer, refusal, send_reply
 from marketplace.gateway.request import Message, Receive, Request, Scope, Send
 from marketplace.gateway.routing import Route
@@ -190,7 +191,9 @@ class Background:
         exchange = Exchange(_inner_request(prediction_id))
         exchange.route = Route(action=row["route"], model_path=row["model"], number=row["number"])
         exchange.caller, exchange.version = caller, version
-        exchange.terms = terms = version.terms_at(datetime.fromisoformat(row["accepted_at"]), caller.currency)
+        accepted_at = datetime.fromisoformat(row["accepted_at"])
+        published = version.terms_at(accepted_at, caller.currency)
+        exchange.terms = terms = terms_for(caller, version, moment=accepted_at, published=published)
         exchange.end_stage(b"auth")
         # Behind every live call that waits for a worker.
         admitted = Admitted(NATIVE, exchange, caller, version, terms, ResultClaim(prediction_id), Priority.BATCH)

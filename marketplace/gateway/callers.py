@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 
+from billing.agreements import Agreement, agreements_of
 from billing.leases import BudgetSpec
 from marketplace.errors import (
     AddressNotAllowed,
@@ -42,6 +43,7 @@ class Caller:
     key_rate: int  # Calls per minute.
     organization_rate: int
     budgets: Sequence[BudgetSpec]  # Empty for a test key: it is never charged.
+    agreements: Sequence[Agreement]  # The organization's plans. Empty for a test key.
     expires_at: float | None  # Unix seconds.
     revoked: bool
     suspended: bool
@@ -109,15 +111,17 @@ def load_caller(digest: str) -> Caller | None:
     if key is None:
         return None
     caps = Cap.objects.filter(organization=key.organization_id, subject__in=[name.subject for name in _names(key)])
-    return caller_of(key, caps={subject: limit for subject, limit in caps.values_list("subject", "limit_nanos") if limit is not None})
+    limits = {subject: limit for subject, limit in caps.values_list("subject", "limit_nanos") if limit is not None}
+    return caller_of(key, caps=limits, agreements=agreements_of(key.organization.account_id) if key.livemode else ())
 
 
-def caller_of(key: ApiKey, *, caps: Mapping[str, int] | None = None) -> Caller:
+def caller_of(key: ApiKey, *, caps: Mapping[str, int] | None = None, agreements: Sequence[Agreement] = ()) -> Caller:
     """Return a key, read with its organization, as what it may do. Does no I/O.
 
     Args:
         key: The key.
         caps: Limits by subject, in nanos; needed where calls are to be charged.
+        agreements: The organization's plans; likewise.
     """
     organization = key.organization
     account_id: UUID = organization.account_id
@@ -138,6 +142,7 @@ def caller_of(key: ApiKey, *, caps: Mapping[str, int] | None = None) -> Caller:
         key_rate=key.rate_per_minute or default_rate,
         organization_rate=settings.ORGANIZATION_RATE_PER_MINUTE,
         budgets=_budgets(key, account_id, caps or {}) if key.livemode else (),
+        agreements=agreements,
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         revoked=key.revoked_at is not None,
         suspended=organization.suspended_at is not None,

@@ -16,6 +16,7 @@ from marketplace import predictions
 from marketplace.errors import RequestMalformed, StorageQuotaExceeded
 from marketplace.gateway.exchange import Exchange
 from marketplace.gateway.options import GatewaySettings, read_options
+from marketplace.gateway.plans import quota_for
 from marketplace.gateway.reader import Reader
 from marketplace.gateway.replies import Headers, Reply
 from marketplace.gateway.settling import Admitted, ReplyKeeper
@@ -89,7 +90,7 @@ class Accepter:
         endpoint_id: UUID | None = None
         if endpoint_text is not None:
             endpoint_id = await self._reader.run(find_endpoint_id, caller.organization_id, endpoint_text)
-        (await self._meter.hold(caller.budgets, highest)).release()
+        (await self._meter.hold(caller.budgets, highest, quota=quota_for(caller, terms), units=call.units)).release()
         accepted = predictions.Accepted(
             id=exchange.request.id,
             organization_id=caller.organization_id,

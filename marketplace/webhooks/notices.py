@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from billing.agreements import QUOTA_PREFIX
 from billing.ids import public_id
 from billing.models import Budget
 from billing.money import to_decimal_string
@@ -29,6 +30,7 @@ def look() -> int:
 def _look_at_budgets() -> int:
     now = timezone.now()
     running = Budget.objects.filter(Q(ends_at__isnull=True) | Q(ends_at__gt=now), starts_at__lte=now, limit_nanos__gt=0)
+    running = running.exclude(subject__startswith=QUOTA_PREFIX)  # Its amounts are units: the Billing page shows them.
     # Half is the first threshold: what is below it is not even read.
     filled = running.filter(Q(spent_nanos__gte=F("limit_nanos") / 2) | Q(pk__in=_refused_budgets())).select_related("account__organization")
     refused = set(_refused_budgets())

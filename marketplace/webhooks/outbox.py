@@ -23,6 +23,9 @@ EVENTS: Final = (
     "invoice.paid",
     "invoice.payment_failed",
     "key.expiring",
+    "subscription.created",
+    "subscription.unpaid",
+    "subscription.ended",
     "version.published",
     "version.retired",
 )

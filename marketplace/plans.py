@@ -1,0 +1,197 @@
+"""The rules of plans: who may offer one, who may take it, and who is told. What it comes to is billing's matter."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from billing import plans as catalogue
+from billing import subscriptions
+from billing.ids import public_id
+from billing.models import EVERYTHING, Plan, Subscription
+from billing.money import to_decimal_string
+from billing.subscriptions import Quote
+from marketplace import audit
+from marketplace.changes import organization_changed
+from marketplace.errors import NotFound
+from marketplace.models import ApiKey, CatalogueModel, Organization, User
+from marketplace.webhooks.outbox import emit
+
+Actor = User | ApiKey
+
+
+def plans_of_model(model: CatalogueModel, organization: Organization | None) -> list[Plan]:
+    """Return the plans that cover a model and can be subscribed to, in the organization's currency or else the site's."""
+    return catalogue.offered_plans([model.path, EVERYTHING], currency=_currency_of(organization))
+
+
+def visible_plans(organization: Organization) -> list[Plan]:
+    """Return every plan that an organization may subscribe to, by scope."""
+    plans = Plan.objects.filter(retired_at__isnull=True, currency=organization.account.currency).select_related("usage_price")
+    models = {model.path: model for model in CatalogueModel.objects.select_related("owner")}
+    seen = [plan for plan in plans.order_by("scope", "fee_nanos", "code") if _is_visible(plan.scope, models, organization)]
+    return sorted(seen, key=lambda plan: plan.scope != EVERYTHING)
+
+
+def get_plan(organization: Organization, plan_id: UUID | None) -> Plan:
+    """Return a plan that an organization may see.
+
+    Raises:
+        NotFound: there is none, or its model is somebody's private one.
+    """
+    plan = Plan.objects.select_related("usage_price", "fee_price").filter(pk=plan_id).first() if plan_id else None
+    if plan is None or not _is_visible(plan.scope, _model_of(plan.scope), organization):
+        raise NotFound
+    return plan
+
+
+def get_subscription(organization: Organization, subscription_id: UUID | None) -> Subscription:
+    """Return one of an organization's subscriptions.
+
+    Raises:
+        NotFound: it has no such one.
+    """
+    rows = organization.account.subscriptions.select_related("plan__usage_price", "first_price", "account")
+    row = rows.filter(pk=subscription_id).first() if subscription_id else None
+    if row is None:
+        raise NotFound
+    return row
+
+
+@transaction.atomic
+def offer_plan(model: CatalogueModel | None, *, facts: Mapping[str, Any], by: User) -> Plan:
+    """Make a plan of a model, or of the whole catalogue where none is given; `facts` as for `billing.plans.make_plan`.
+
+    Raises:
+        PlanInvalid: nothing was made.
+    """
+    plan = catalogue.make_plan(
+        scope=model.path if model else EVERYTHING,
+        currency=facts.get("currency", settings.CURRENCY),
+        by=by.email,
+        **_without_currency(facts),
+    )
+    audit.record(model.owner if model else None, action="plan.offered", target=plan.sku, by=by)
+    return plan
+
+
+@transaction.atomic
+def retire_plan(plan: Plan, *, by: User) -> None:
+    """Take nobody new; who subscribes to it keeps it."""
+    catalogue.retire_plan(plan)
+    owner = _model_of(plan.scope).get(plan.scope)
+    audit.record(owner.owner if owner else None, action="plan.retired", target=plan.sku, by=by)
+
+
+@transaction.atomic
+def subscribe(organization: Organization, plan: Plan, *, by: Actor, most_nanos: int | None = None) -> Subscription:
+    """Begin a plan, or change to it from another one of its scope; gateways know within a second.
+
+    Raises:
+        PlanNotOffered, AlreadySubscribed, QuoteOutdated, FeeUnpaid: nothing was charged or changed.
+    """
+    row = subscriptions.subscribe(organization.account, plan, by=_name(by), most_nanos=most_nanos)
+    action = "subscription.changed" if row.previous_id else "subscription.began"
+    audit.record(organization, action=action, target=public_id("sub", row.pk), by=by, details={"plan": plan.sku})
+    _tell(organization, row, "subscription.created")
+    return row
+
+
+@transaction.atomic
+def cancel(organization: Organization, row: Subscription, *, by: Actor) -> Subscription:
+    """Let a subscription end when what is paid ends.
+
+    Raises:
+        SubscriptionEnded: it has ended already.
+    """
+    row = subscriptions.cancel(row)
+    audit.record(organization, action="subscription.cancelled", target=public_id("sub", row.pk), by=by, details={"plan": row.plan.sku})
+    organization_changed(organization)
+    return row
+
+
+@transaction.atomic
+def resume(organization: Organization, row: Subscription, *, by: Actor) -> Subscription:
+    """Take a cancellation back.
+
+    Raises:
+        SubscriptionEnded: it has ended already.
+    """
+    row = subscriptions.resume(row)
+    audit.record(organization, action="subscription.resumed", target=public_id("sub", row.pk), by=by, details={"plan": row.plan.sku})
+    organization_changed(organization)
+    return row
+
+
+def renew_due() -> int:
+    """Renew or end every subscription whose month is over; return how many changed. Safe to run twice."""
+    return sum(_renew(subscription_id) for subscription_id in subscriptions.due_subscriptions())
+
+
+@transaction.atomic
+def _renew(subscription_id: UUID) -> bool:
+    row = subscriptions.renew(subscription_id, grace=timedelta(hours=settings.PLAN_GRACE_HOURS))
+    if row is None:
+        return False
+    organization: Organization | None = getattr(row.account, "organization", None)
+    if organization is not None and row.state != Subscription.State.ACTIVE:
+        _tell(organization, row, f"subscription.{row.state}")
+    return True
+
+
+def quote(organization: Organization, plan: Plan) -> Quote:
+    """Return what it comes to, to begin a plan now.
+
+    Raises:
+        PlanNotOffered, AlreadySubscribed: it cannot be begun.
+    """
+    return subscriptions.quote(organization.account, plan)
+
+
+def _tell(organization: Organization, row: Subscription, event: str) -> None:
+    organization_changed(organization)
+    fields = {
+        "object": "subscription",
+        "id": public_id("sub", row.pk),
+        "plan": row.plan.sku,
+        "state": row.state,
+        "fee": to_decimal_string(row.plan.fee_nanos),
+        "currency": row.plan.currency,
+        "reason": row.reason,
+        "paid_until": _moment(row.paid_until),
+        "grace_until": _moment(row.grace_until) if row.grace_until else None,
+        "ends_at": _moment(row.ends_at) if row.ends_at else None,
+    }
+    emit(organization, event, fields)
+
+
+def _moment(moment: Any) -> str:
+    return str(moment.isoformat().replace("+00:00", "Z"))
+
+
+def _model_of(scope: str) -> dict[str, CatalogueModel]:
+    owner, _, name = scope.partition("/")
+    model = CatalogueModel.objects.select_related("owner").filter(owner__slug=owner, name=name).first()
+    return {scope: model} if model else {}
+
+
+def _is_visible(scope: str, models: Mapping[str, CatalogueModel], organization: Organization) -> bool:
+    if scope == EVERYTHING:
+        return True
+    model = models.get(scope)
+    return model is not None and (model.public or model.owner_id == organization.pk)
+
+
+def _currency_of(organization: Organization | None) -> str:
+    return organization.account.currency if organization else settings.CURRENCY
+
+
+def _without_currency(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name != "currency"}
+
+
+def _name(by: Actor) -> str:
+    return by.email if isinstance(by, User) else f"key:{by.pk}"
