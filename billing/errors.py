@@ -217,6 +217,12 @@ class CreditLineInvalid(BillingError):
     code = "credit_line_invalid"
 
 
+class InvoiceNotOpen(BillingError):
+    """The invoice is not owed. Nothing was changed."""
+
+    code = "invoice_not_open"
+
+
 class CreditNoteInvalid(BillingError):
     """The invoice cannot be corrected so. Nothing was taken back."""
 

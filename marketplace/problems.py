@@ -86,6 +86,7 @@ _TABLE: Final = (
     Problem("recharge_invalid", 422, _("Invalid auto-recharge"), _("The amounts of the auto-recharge do not fit together: the detail says which."), _("Nothing was changed."), _("Correct the amounts.")),
     Problem("onboarding_not_started", 409, _("Not set up for payouts"), _("The organization has no account at the payment provider yet, so nothing can be sent to it."), _("Nothing was changed."), _("Set up payouts on the page Revenue and payouts first.")),
     Problem("credit_line_invalid", 422, _("Invalid credit line"), _("The credit line cannot be set so: the detail says why."), _("Nothing was changed."), _("Correct the amount.")),
+    Problem("invoice_not_open", 409, _("Invoice not owed"), _("The invoice is paid, void, or was never due."), _("Nothing was changed."), _("Look at the invoice's state.")),
     Problem("credit_note_invalid", 409, _("Invalid credit note"), _("The invoice cannot be corrected so: the detail says why."), _("Nothing was taken back."), _("Take back less, or another line.")),
     Problem("provider_unavailable", 503, _("Payment provider unavailable"), _("The payment provider did not answer in time. What was asked may have happened; the site finds out by itself."), _("Nothing is charged twice."), _("Look at the Billing page in a minute, before trying again.")),
     Problem("provider_refused", 409, _("Payment provider refused"), _("The payment provider refused what was asked."), NOTHING, _("Try again; if it happens again, write to the operator of the site.")),

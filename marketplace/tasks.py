@@ -13,7 +13,7 @@ from django.utils import timezone
 from marketplace import audit, payments, plans, predictions, runner
 from marketplace.examining import waiting_versions
 from marketplace.models import ControlChange, GatewayReport, IdempotencyRecord, RequestLog, WebhookMessage
-from marketplace.webhooks import delivering, notices
+from marketplace.webhooks import delivering, invoice_notices, notices
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ def run_predictions() -> None:
 def look_for_notices() -> None:
     """Tell organizations of budgets that fill up and keys that expire soon: once each."""
     notices.look()
+    invoice_notices.look()
 
 
 @shared_task

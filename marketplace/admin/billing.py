@@ -13,8 +13,6 @@ from billing.models import (
     Budget,
     CreditGrant,
     GatewayProcess,
-    Invoice,
-    InvoiceLine,
     Lease,
     LedgerEntry,
     LedgerTransaction,
@@ -263,36 +261,3 @@ class LedgerTransactionAdmin(LongFactAdmin):
     ordering = ("-created_at",)
     inlines = (EntryInline,)
     fields = ("kind", "reference", "by", "created_at")
-
-
-class LineInline(NamedColumns, _Amounts, TabularInline):
-    """An invoice's lines."""
-
-    model = InvoiceLine
-    verbose_name_plural = "Lines"
-    extra = 0
-    can_delete = False
-    fields = ("shown_sku", "unit", "events", "units", "charge", "amount_cents")
-    readonly_fields = fields
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
-        """No: lines are summed."""
-        return False
-
-
-@admin.register(Invoice)
-class InvoiceAdmin(FactAdmin):
-    """Closed months."""
-
-    list_display = ("number", "account", "starts_at", "total", "status", "created_at")
-    list_filter = ("status",)
-    list_select_related = ("account",)
-    search_fields = ("number", "account__name")
-    inlines = (LineInline,)
-    fields = ("number", "account", "starts_at", "ends_at", "currency", "total", "status", "created_at")
-    readonly_fields = ("total",)
-
-    @display(description="Total", ordering="total_cents")
-    def total(self, invoice: Invoice) -> str:
-        """What it came to."""
-        return show_money(invoice.total_cents * 10_000_000)

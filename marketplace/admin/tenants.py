@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group
 from django.http import HttpRequest, HttpResponse
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminDecimalFieldWidget
+from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget
 
 from billing.errors import AmountMalformed
 from billing.ids import uuid7
@@ -20,6 +20,7 @@ from marketplace.admin.facts import FactAdmin, show_money
 from marketplace.credits import give_credit
 from marketplace.models import Membership, Organization, User
 from marketplace.payments import unfreeze
+from marketplace.postpaid import give_credit_line, give_tax_rate
 from marketplace.tenants import block_user, restore_organization, suspend_organization, unblock_user
 
 admin.site.unregister(Group)  # Rights here are one flag; groups would only suggest more.
@@ -45,6 +46,38 @@ class CreditForm(ReasonForm):
             message = "Nothing would be granted."
             raise forms.ValidationError(message)
         return amount
+
+
+class LineForm(ReasonForm):
+    """How much may be owed, and why."""
+
+    amount = forms.CharField(
+        max_length=20, widget=UnfoldAdminDecimalFieldWidget(), help_text="In the account's currency; 0 makes it prepaid."
+    )
+    field_order = ("amount", "reason")
+
+    def clean_amount(self) -> Nanos:
+        """Return the amount in nanos."""
+        try:
+            return parse_amount(self.cleaned_data["amount"])
+        except AmountMalformed:
+            message = "Send a plain decimal, such as 1000."
+            raise forms.ValidationError(message) from None
+
+
+class TaxForm(ReasonForm):
+    """A rate of its own, and why."""
+
+    rate = forms.DecimalField(
+        min_value=0,
+        max_value=100,
+        decimal_places=2,
+        required=False,
+        widget=UnfoldAdminDecimalFieldWidget(),
+        help_text="Percent of the net amount; 0 for reverse charge, empty for the site's rate.",
+    )
+    name = forms.CharField(max_length=40, required=False, widget=UnfoldAdminTextInputWidget(), help_text="As invoices print it.")
+    field_order = ("rate", "name", "reason")
 
 
 class MembershipInline(TabularInline):
@@ -78,13 +111,14 @@ class OrganizationAdmin(FactAdmin):
         "spent",
         "held",
         "available",
+        "credit_line",
         "working_keys",
         "created_at",
         "first_call_at",
     )
-    readonly_fields = ("status", "granted", "spent", "held", "available", "working_keys")
+    readonly_fields = ("status", "granted", "spent", "held", "available", "credit_line", "working_keys")
     inlines = (MembershipInline,)
-    actions_detail = ("give_credit", "suspend", "restore", "unfreeze")
+    actions_detail = ("give_credit", "set_line", "set_tax", "suspend", "restore", "unfreeze")
 
     @display(description="Status", label={"active": "success", "suspended": "danger"})
     def status(self, organization: Organization) -> str:
@@ -111,6 +145,12 @@ class OrganizationAdmin(FactAdmin):
         """What it may still spend."""
         return show_money(balance(organization.account).available)
 
+    @display(description="Credit line")
+    def credit_line(self, organization: Organization) -> str:
+        """What it may owe."""
+        account = organization.account
+        return show_money(account.credit_line_nanos) + (", stopped by an unpaid invoice" if account.line_withdrawn_at else "")
+
     @display(description="Working keys")
     def working_keys(self, organization: Organization) -> int:
         """How many keys of it work now, live and test, without those of playgrounds."""
@@ -133,6 +173,32 @@ class OrganizationAdmin(FactAdmin):
         form = bind(CreditForm, request, initial={"reference": str(uuid7())})
         warning = "It can be spent at once, and is entered in the ledger."
         return run_deed(self, request, title=f"Give credit to {organization}", warning=warning, form=form, do=do, target=organization)
+
+    @action(description="Credit line", url_path="credit-line", permissions=["deed"], icon="account_balance")
+    def set_line(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let it pay afterwards."""
+        organization: Organization = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            give_credit_line(organization, fields["amount"], reason=fields["reason"], by=operator_of(request))
+
+        warning = "Its calls may cost so much beyond its credit. Each month, what credit does not cover is collected by an invoice."
+        form = bind(LineForm, request)
+        return run_deed(self, request, title=f"Credit line of {organization}", warning=warning, form=form, do=do, target=organization)
+
+    @action(description="Tax rate", url_path="tax-rate", permissions=["deed"], icon="percent")
+    def set_tax(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Give it a tax rate of its own."""
+        organization: Organization = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            rate = fields["rate"]
+            points = None if rate is None else int(rate * 100)
+            give_tax_rate(organization, points, name=fields["name"], reason=fields["reason"], by=operator_of(request))
+
+        warning = "It holds from its next closed month on. Prices include the tax: the total stays the same."
+        form = bind(TaxForm, request)
+        return run_deed(self, request, title=f"Tax rate of {organization}", warning=warning, form=form, do=do, target=organization)
 
     @action(description="Suspend", url_path="suspend", permissions=["deed"], icon="block")
     def suspend(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -12,6 +12,7 @@ from billing.ids import public_id
 from billing.invoicing import Bill, BillLine, upcoming_invoice
 from billing.models import Price
 from billing.receipting import published_keys
+from billing.tax import TaxRate, rate_of, tax_within
 from marketplace.api.authentication import tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_query
@@ -21,7 +22,7 @@ from marketplace.api.organization import check_live
 from marketplace.errors import NotFound
 
 TAG = "Invoices"
-STATUSES = [("upcoming", "upcoming"), ("closed", "closed")]
+STATUSES = [("upcoming", "upcoming"), *((status, status) for status in models.Invoice.Status.values)]
 
 
 class LineView(View):
@@ -42,8 +43,21 @@ class LineView(View):
         return line.price_id.hex
 
 
+class CreditNoteView(View):
+    """A part of an invoice that was taken back."""
+
+    id = PublicId("crn")
+    number = serializers.CharField()
+    created_at = Moment()
+    reason = serializers.CharField()
+    settlement = serializers.ChoiceField(choices=["credit", "card"])
+    lowers_due = serializers.BooleanField(help_text="It was given before the invoice was paid: less is due.")
+    total = Cents(source="total_cents", help_text="Tax included.")
+    tax = Cents(source="tax_cents")
+
+
 class InvoiceView(View):
-    """One month's bill, drawn from prepaid credit."""
+    """One month's bill: drawn from credit, and what no credit covers paid afterwards."""
 
     object = Constant("invoice")
     id = PublicId("inv", allow_null=True)
@@ -54,7 +68,16 @@ class InvoiceView(View):
     currency = serializers.CharField()
     carried_in = Amount(source="carried_in_nanos")
     carried_out = Amount(source="carried_out_nanos")
-    total = Cents(source="total_cents")
+    total = Cents(source="total_cents", help_text="Includes its tax: total = net + tax.")
+    net = Cents(source="net_cents")
+    tax = Cents(source="tax_cents")
+    tax_name = serializers.CharField(allow_blank=True)
+    tax_rate = serializers.CharField(help_text="In percent of the net amount.")
+    due = Cents(source="due_cents", help_text="What no credit covered, of an account with a credit line.")
+    paid = Cents(source="paid_cents")
+    due_at = Moment(allow_null=True)
+    hosted_url = serializers.CharField(allow_null=True, help_text="The page on which it is paid.")
+    credit_notes = CreditNoteView(many=True)
     lines = LineView(many=True)
 
 
@@ -89,7 +112,26 @@ InvoicesQuery = page_form("inv", "InvoicesQuery")
 
 
 def _show(invoice: models.Invoice) -> dict[str, Any]:
-    return _fields(invoice, list(invoice.lines.all()), id=invoice.pk, number=invoice.number, status=invoice.status)
+    names = ("number", "status", "net_cents", "tax_cents", "tax_name", "due_cents", "paid_cents", "due_at")
+    more = {name: getattr(invoice, name) for name in names}
+    more |= {"tax_rate": f"{invoice.tax_basis_points / 100:g}", "hosted_url": invoice.hosted_url or None}
+    return _fields(invoice, list(invoice.lines.all()), id=invoice.pk, credit_notes=list(invoice.credit_notes.all()), **more)
+
+
+def _show_upcoming(bill: Bill, rate: TaxRate) -> dict[str, Any]:
+    tax = tax_within(bill.total_cents, rate.basis_points)
+    more = {
+        "net_cents": bill.total_cents - tax,
+        "tax_cents": tax,
+        "tax_name": rate.name,
+        "tax_rate": f"{rate.basis_points / 100:g}",
+        "due_cents": 0,
+        "paid_cents": 0,
+        "due_at": None,
+        "hosted_url": None,
+        "credit_notes": [],
+    }
+    return _fields(bill, list(bill.lines), id=None, number=None, status="upcoming", **more)
 
 
 def _fields(bill: models.Invoice | Bill, lines: list[models.InvoiceLine] | list[BillLine], **identity: Any) -> dict[str, Any]:
@@ -114,7 +156,7 @@ class Invoices(Endpoint):
         """List closed invoices, the newest first."""
         check_live(request)
         query = read_query(request, InvoicesQuery).validated_data
-        page = read_page(tenant_of(request).account.invoices.prefetch_related("lines"), query, by="starts_at")
+        page = read_page(tenant_of(request).account.invoices.prefetch_related("lines", "credit_notes"), query, by="starts_at")
         return Response(render_list(page, request, InvoiceView([_show(invoice) for invoice in page.rows], many=True).data))
 
 
@@ -128,7 +170,7 @@ class UpcomingInvoice(Endpoint):
         """Show what the current month comes to so far: exactly the sum of its calls."""
         check_live(request)
         bill = upcoming_invoice(tenant_of(request).account, now=timezone.now())
-        return Response(InvoiceView(_fields(bill, list(bill.lines), id=None, number=None, status="upcoming")).data)
+        return Response(InvoiceView(_show_upcoming(bill, rate_of(tenant_of(request).account))).data)
 
 
 class Invoice(Endpoint):
@@ -140,7 +182,7 @@ class Invoice(Endpoint):
     def get(self, request: Request, number: str) -> Response:
         """Show one closed invoice by its number."""
         check_live(request)
-        invoice = tenant_of(request).account.invoices.prefetch_related("lines").filter(number=number).first()
+        invoice = tenant_of(request).account.invoices.prefetch_related("lines", "credit_notes").filter(number=number).first()
         if invoice is None:
             raise NotFound
         proof = {"account": invoice.account_id.hex, "refunds": _refunds(invoice), "receipt_keys": published_keys()}

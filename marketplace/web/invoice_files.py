@@ -4,7 +4,6 @@ import csv
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from django.conf import settings
 from django.http import HttpResponse, StreamingHttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -17,10 +16,11 @@ from billing.usage import events_for
 from marketplace.web.access import MemberRequest, member_required
 from marketplace.web.invoice_pdf import Printed, render_pdf
 from marketplace.web.invoices import Sheet, get_sheet
-from marketplace.web.tags import cents, money, number, price_words, units_of
+from marketplace.web.tags import cents, money, number, plain_cents, price_words, units_of
 
 # Calls read from the database at once: some 500 kB.
 _PAGE: Final = 1_000
+_LINE_COLUMNS: Final = ("kind", "what", "unit", "price", "calls", "units", "charge", "amount", "currency")
 _COLUMNS: Final = ("request", "occurred_at", "sku", "unit", "units", "charge", "currency", "livemode", "refunded")
 
 
@@ -30,7 +30,7 @@ def invoice_pdf(request: MemberRequest, number: str) -> HttpResponse:
     """Answer one invoice as a PDF, in the language of the page."""
     sheet = get_sheet(request, number)
     return HttpResponse(
-        render_pdf(_printed(sheet, buyer=request.organization.name)),
+        render_pdf(_printed(sheet)),
         content_type="application/pdf",
         headers={"Content-Disposition": f'inline; filename="invoice-{sheet.number}.pdf"'},
     )
@@ -46,6 +46,41 @@ def invoice_calls(request: MemberRequest, number: str) -> StreamingHttpResponse:
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="invoice-{sheet.number}-calls.csv"'},
     )
+
+
+@require_safe
+@member_required
+def invoice_lines(request: MemberRequest, number: str) -> HttpResponse:
+    """Answer an invoice's lines, totals and credit notes as CSV, for a ledger."""
+    sheet = get_sheet(request, number)
+    disposition = f'attachment; filename="invoice-{sheet.number}-lines.csv"'
+    reply = HttpResponse(content_type="text/csv; charset=utf-8", headers={"Content-Disposition": disposition})
+    csv.writer(reply).writerows([_LINE_COLUMNS, *_line_rows(sheet)])
+    return reply
+
+
+def _line_rows(sheet: Sheet) -> Iterator[tuple[Any, ...]]:
+    for line in sheet.lines:
+        charge = to_decimal_string(Nanos(line.charge_nanos))
+        yield (
+            "line",
+            line.sku,
+            line.unit,
+            line.price.pk.hex,
+            line.events,
+            line.units,
+            charge,
+            plain_cents(line.amount_cents),
+            sheet.currency,
+        )
+    amounts = [("carried_in", sheet.carried_in_cents), ("total", sheet.total_cents), ("net", sheet.net_cents), ("tax", sheet.tax_cents)]
+    if sheet.due_cents:
+        amounts += [("credit", -sheet.covered_cents), ("due", sheet.due_cents)]
+    for kind, amount in amounts:
+        yield (kind, sheet.tax_name if kind == "tax" else "", "", "", "", "", "", plain_cents(amount), sheet.currency)
+    for note in sheet.notes:
+        for kind, amount in (("credit_note", note.total_cents), ("credit_note_tax", note.tax_cents)):
+            yield (kind, note.number, "", "", "", "", "", plain_cents(-amount), sheet.currency)
 
 
 class _Echo:
@@ -87,7 +122,7 @@ def _row(event: UsageEvent, currency: str) -> tuple[Any, ...]:
     )
 
 
-def _printed(sheet: Sheet, *, buyer: str) -> Printed:
+def _printed(sheet: Sheet) -> Printed:
     lines = [
         [line.sku, price_words(line.price), number(line.events), units_of(line.units, line.unit), money(line.charge_nanos), cents(line.amount_cents)]
         for line in sheet.lines
@@ -95,6 +130,7 @@ def _printed(sheet: Sheet, *, buyer: str) -> Printed:
     totals = [(_("Total"), money(sheet.charge_nanos), cents(sheet.total_cents))]
     if sheet.carried_in_nanos:
         totals.insert(0, (_("Carried in from rounding"), money(sheet.carried_in_nanos), cents(sheet.carried_in_cents)))
+    totals += _below(sheet)
     rest = money(sheet.carried_out_nanos)
     notes = [
         _(
@@ -109,12 +145,49 @@ def _printed(sheet: Sheet, *, buyer: str) -> Printed:
         title=_("Upcoming invoice") if sheet.is_open else _("Invoice"),
         number="" if sheet.is_open else sheet.number,
         period=f"{sheet.starts_at:%Y-%m-%d} – {sheet.ends_at:%Y-%m-%d} UTC",
-        state=_("open") if sheet.is_open else _("paid from credit"),
-        seller=["Farebox", settings.SITE_URL],
-        buyer=[buyer],
+        state=_state(sheet),
+        seller=sheet.seller,
+        buyer=sheet.buyer,
         currency=sheet.currency.upper(),
         lines=lines,
         totals=totals,
+        total_at=1 if sheet.carried_in_nanos else 0,
         notes=notes,
         made_at=timezone.now(),
     )
+
+
+def _state(sheet: Sheet) -> str:
+    words = {
+        "upcoming": _("open"),
+        "closed": _("paid from credit"),
+        "open": _("to be paid"),
+        "past_due": _("past due"),
+        "paid": _("paid"),
+        "uncollectible": _("uncollectible"),
+        "void": _("void"),
+    }[sheet.status]
+    return f"{words}, {_('due on %(day)s') % {'day': f'{sheet.due_at:%Y-%m-%d}'}}" if sheet.due_at else words
+
+
+def _below(sheet: Sheet) -> list[tuple[str, str, str]]:
+    """Return what stands below the total: its tax, what is due of it, and what was taken back since."""
+    rows = []
+    if sheet.tax_percent:
+        words = _("Includes %(name)s of %(rate)s %%") % {"name": sheet.tax_name, "rate": sheet.tax_percent}
+        rows += [(_("Net"), "", cents(sheet.net_cents)), (words, "", cents(sheet.tax_cents))]
+    elif sheet.tax_name and not sheet.is_open:
+        rows.append((f"{sheet.tax_name}, 0 %", "", cents(0)))
+    if sheet.due_cents:
+        covered = _("Owed from before") if sheet.covered_cents < 0 else _("Covered by prepaid credit")
+        rows += [(covered, "", cents(-sheet.covered_cents)), (_("Due"), "", cents(sheet.due_cents))]
+    for note in sheet.notes:
+        words = _("Credit note %(number)s of %(day)s: %(reason)s") % {
+            "number": note.number,
+            "day": f"{note.created_at:%Y-%m-%d}",
+            "reason": note.reason,
+        }
+        rows.append((words, "", cents(-note.total_cents)))
+        if note.tax_cents:
+            rows.append((_("Tax in it"), "", cents(-note.tax_cents)))
+    return rows

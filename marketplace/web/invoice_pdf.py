@@ -43,8 +43,9 @@ class Printed:
     buyer: Sequence[str]
     currency: str
     lines: Sequence[Sequence[str]]  # What, price, calls, units, charge, amount.
-    totals: Sequence[tuple[str, str, str]]  # Label, charge, amount; the last one is the total.
+    totals: Sequence[tuple[str, str, str]]  # Label, charge, amount.
     notes: Sequence[str]
+    total_at: int = 0  # Which of the totals is the total.
     made_at: datetime
 
 
@@ -95,13 +96,15 @@ def _table(invoice: Printed) -> list[Flowable]:
     rows += [[_text(line[0], size=8), *(_text(cell, size=8, right=True) for cell in line[1:])] for line in invoice.lines]
     for label, charge, amount in invoice.totals:
         rows.append([_text(label, size=8), "", "", "", _text(charge, size=8, right=True), _text(amount, size=8, right=True)])
+    first = len(rows) - len(invoice.totals)
     table = Table(rows, colWidths=_COLUMNS, repeatRows=1, hAlign="LEFT")
     table.setStyle(
         TableStyle(
             [
                 ("VALIGN", (0, 0), (-1, -1), "TOP"),
                 ("LINEBELOW", (0, 0), (-1, -1), 0.5, _RULE),
-                ("LINEABOVE", (0, -1), (-1, -1), 1, _INK),
+                ("LINEABOVE", (0, first + invoice.total_at), (-1, first + invoice.total_at), 1, _INK),
+                *(("SPAN", (0, row), (3, row)) for row in range(first, len(rows))),
                 ("LEFTPADDING", (0, 0), (0, -1), 0),
                 ("RIGHTPADDING", (-1, 0), (-1, -1), 0),
             ]

@@ -10,9 +10,11 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from billing import collecting
 from billing.ids import parse_public_id, public_id
 from billing.invoicing import Bill, upcoming_invoice
-from billing.models import CreditGrant, Invoice, Price
+from billing.models import CreditGrant, CreditNote, Invoice, Price
+from billing.tax import buyer_lines, rate_of, seller_lines, tax_within
 from billing.usage import events_for
 from marketplace.web.access import MemberRequest, member_required
 
@@ -48,6 +50,32 @@ class Sheet:
     carried_in_cents: int
     carried_out_nanos: int
     total_cents: int
+    status: str  # Of `Invoice.Status`; "upcoming" while it is open.
+    seller: Sequence[str]
+    buyer: Sequence[str]
+    tax_name: str
+    tax_percent: str  # "19", "7.7"; empty where no tax is stated.
+    tax_cents: int
+    due_cents: int  # What no credit covered; 0 where all was.
+    owed_cents: int  # What is still to be paid of it.
+    pay_at: str  # The provider's page, while it can be paid there.
+    due_at: datetime | None
+    notes: Sequence[CreditNote]
+
+    @property
+    def net_cents(self) -> int:
+        """The total without its tax."""
+        return self.total_cents - self.tax_cents
+
+    @property
+    def covered_cents(self) -> int:
+        """What credit covered of the total; negative where more was owed from before."""
+        return self.total_cents - self.due_cents
+
+    @property
+    def covered_minus(self) -> int:
+        """The same as it stands below the total."""
+        return -self.covered_cents
 
 
 @require_safe
@@ -100,34 +128,70 @@ def get_sheet(request: MemberRequest, number: str) -> Sheet:
     """
     account = request.organization.account
     if number == CURRENT:
-        return _open_sheet(upcoming_invoice(account, now=timezone.now()))
+        return _open_sheet(request, upcoming_invoice(account, now=timezone.now()))
     invoice = account.invoices.filter(number=number).first()
     if invoice is None:
         raise Http404
-    return _closed_sheet(invoice)
+    return _closed_sheet(request, invoice)
 
 
-def _open_sheet(bill: Bill) -> Sheet:
+def _open_sheet(request: MemberRequest, bill: Bill) -> Sheet:
     prices = Price.objects.in_bulk([line.price_id for line in bill.lines])
     lines = [
         Line(line.sku, line.unit, prices[line.price_id], line.events, line.units, line.charge_nanos, line.amount_cents)
         for line in bill.lines
     ]
-    return _sheet(bill, lines, number=CURRENT, is_open=True)
+    account, rate = request.organization.account, rate_of(request.organization.account)
+    return _sheet(
+        bill,
+        lines,
+        number=CURRENT,
+        is_open=True,
+        status="upcoming",
+        seller=seller_lines(),
+        buyer=buyer_lines(account, fallback=request.organization.name),
+        tax_name=rate.name,
+        tax_percent=_percent(rate.basis_points),
+        tax_cents=tax_within(bill.total_cents, rate.basis_points),
+        due_cents=0,
+        owed_cents=0,
+        pay_at="",
+        due_at=None,
+        notes=(),
+    )
 
 
-def _closed_sheet(invoice: Invoice) -> Sheet:
+def _closed_sheet(request: MemberRequest, invoice: Invoice) -> Sheet:
     lines = [
         Line(line.sku, line.unit, line.price, line.events, line.units, line.charge_nanos, line.amount_cents)
         for line in invoice.lines.select_related("price").order_by("sku", "price__effective_from")
     ]
-    return _sheet(invoice, lines, number=invoice.number, is_open=False)
+    may_pay = invoice.status in collecting.OWED
+    return _sheet(
+        invoice,
+        lines,
+        number=invoice.number,
+        is_open=False,
+        status=invoice.status,
+        seller=invoice.seller or seller_lines(),  # Those closed before there were any have none of their own.
+        buyer=invoice.buyer or [request.organization.name],
+        tax_name=invoice.tax_name,
+        tax_percent=_percent(invoice.tax_basis_points),
+        tax_cents=invoice.tax_cents,
+        due_cents=invoice.due_cents,
+        owed_cents=collecting.owed_cents(invoice) if may_pay else 0,
+        pay_at=invoice.hosted_url if may_pay else "",
+        due_at=invoice.due_at if may_pay else None,
+        notes=list(invoice.credit_notes.prefetch_related("lines__line").order_by("created_at")),
+    )
 
 
-def _sheet(source: Bill | Invoice, lines: Sequence[Line], *, number: str, is_open: bool) -> Sheet:
+def _percent(basis_points: int) -> str:
+    return f"{basis_points / 100:g}" if basis_points else ""
+
+
+def _sheet(source: Bill | Invoice, lines: Sequence[Line], **facts: Any) -> Sheet:
     return Sheet(
-        number=number,
-        is_open=is_open,
         starts_at=source.starts_at,
         ends_at=source.ends_at,
         currency=source.currency,
@@ -137,4 +201,5 @@ def _sheet(source: Bill | Invoice, lines: Sequence[Line], *, number: str, is_ope
         carried_in_cents=source.carried_in_cents,
         carried_out_nanos=source.carried_out_nanos,
         total_cents=source.total_cents,
+        **facts,
     )

@@ -37,7 +37,19 @@ SENT = {"billing_buy", "billing_card", "billing_recharge", "billing_portal", "re
 # What only leads on: a member who was sent there by the payment provider sees the page behind it.
 LED = {"revenue_set_up_again": "revenue", "revenue_set_up_done": "revenue"}
 OWNED = {
-    *("top_up", "key", "key_cap", "key_rotate", "key_revoke", "request", "invoice", "invoice_calls", "invoice_events", "invoice_pdf"),
+    *(
+        "top_up",
+        "key",
+        "key_cap",
+        "key_rotate",
+        "key_revoke",
+        "request",
+        "invoice",
+        "invoice_calls",
+        "invoice_events",
+        "invoice_lines",
+        "invoice_pdf",
+    ),
     *("prediction", "prediction_state", "prediction_cancel", "batch", "batch_state", "batch_cancel", "batch_results"),
     *("webhook", "webhook_deliveries", "webhook_rotate", "webhook_test", "webhook_switch", "webhook_delete", "webhook_resend"),
 }
