@@ -139,7 +139,8 @@ def post(*, kind: str, reference: str, by: str, amounts: Mapping[str, int], owne
         IntegrityError: the reference was used, or the amounts do not balance. Nothing was posted.
     """
     posted = LedgerTransaction(id=uuid7(), kind=kind, reference=reference, by=by)
-    accounts = {name: _ledger_account(name, owner) for name in amounts}
+    accounts = {account.name: account for account in LedgerAccount.objects.filter(name__in=list(amounts))}
+    accounts |= {name: _ledger_account(name, owner) for name in amounts if name not in accounts}
     # Entries first: the trigger on the transaction row sums them up and refuses what does not balance.
     LedgerEntry.objects.bulk_create(
         LedgerEntry(transaction=posted, ledger_account=accounts[name], amount_nanos=amount) for name, amount in amounts.items()

@@ -5,9 +5,10 @@ summed from the calls themselves.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 POST_AFTER: Final = timedelta(minutes=10)
 # What a run looks back on. What a longer silence left is posted by the daily run over everything, and by the month's close.
 _LOOK_BACK: Final = timedelta(hours=48)
+# Accounts that are compared by one statement.
+_AT_ONCE: Final = 500
 _USAGE: Final = UsagePosting.Kind.USAGE
 _REFUND: Final = UsagePosting.Kind.REFUND
 
@@ -93,15 +96,26 @@ def post_usage(*, now: datetime | None = None, everything: bool = False) -> int:
     now = now or timezone.now()
     since = EPOCH if everything else _since(now)
     until = hour_of(now - POST_AFTER)
-    used = UsageRollup.objects.filter(account=OuterRef("pk"), price__isnull=False, hour__gte=since, hour__lt=until)
-    refunded = UsageRefund.objects.filter(account=OuterRef("pk"), created_at__gte=since)
     posted = 0
-    for account in Account.objects.filter(Exists(used) | Exists(refunded)).order_by("pk").iterator():
-        try:
-            posted += post_account(account, since=since, until=until)
-        except Error:  # The next run tries again; the others need not wait for it.
-            log.exception("The usage of %s could not be posted.", account.pk)
+    for accounts in _some_at_once(since=since, until=until):
+        for account in accounts:
+            try:
+                posted += post_account(account, since=since, until=until)
+            except Error:  # The next run tries again; the others need not wait for it.
+                log.exception("The usage of %s could not be posted.", account.pk)
     return posted
+
+
+def _some_at_once(*, since: datetime, until: datetime) -> Iterator[Sequence[Account]]:
+    """Yield the accounts that may have something to post: few statements for those that have not, which are most of them each time."""
+    used = UsageRollup.objects.filter(account=OuterRef("pk"), price__isnull=False, hour__gte=since, hour__lt=until)
+    refunds = UsageRefund.objects.filter(created_at__gte=since, event__price__isnull=False)
+    concerned = Account.objects.filter(Exists(used) | Exists(refunds.filter(account=OuterRef("pk")))).order_by("pk").iterator()
+    while accounts := list(islice(concerned, _AT_ONCE)):
+        stale = {account for account, _ in _unposted(accounts, Q(hour__gte=since, hour__lt=until))}
+        # Refunds of hours before, which the sums of these hours do not show.
+        stale.update(refunds.filter(account__in=accounts, event__occurred_at__lt=since).values_list("account", flat=True))
+        yield [account for account in accounts if account.pk in stale]
 
 
 def post_account(account: Account, *, since: datetime, until: datetime, booked_in: datetime | None = None) -> int:
@@ -121,8 +135,8 @@ def post_account(account: Account, *, since: datetime, until: datetime, booked_i
         refunds = refunds.filter(booked_at__gte=booked_in, booked_at__lt=month_of(booked_in)[1])
     refunded = {hour_of(moment) for moment in refunds.filter(event__occurred_at__lt=until).values_list("event__occurred_at", flat=True)}
     hours = {hour for hour in refunded if hour < begins}
-    hours |= _unposted(account, Q(hour__in=[hour for hour in refunded if begins <= hour]))
-    hours |= _unposted(account, Q(hour__gte=max(since, begins), hour__lt=until))
+    window = Q(hour__gte=max(since, begins), hour__lt=until) | Q(hour__in=[hour for hour in refunded if begins <= hour])
+    hours |= {hour for _, hour in _unposted([account], window)}
     return sum(_post_hour(account, hour, begins=begins) for hour in sorted(hours))
 
 
@@ -138,20 +152,20 @@ def _since(now: datetime) -> datetime:
     return EPOCH if last is None else hour_of(min(now, last.created_at) - _LOOK_BACK)
 
 
-def _unposted(account: Account, hours: Q) -> set[datetime]:
-    """Return those of the hours whose sums are not what was posted of them."""
-    used = UsageRollup.objects.filter(hours, account=account, price__isnull=False).values("hour").order_by()
+def _unposted(accounts: Sequence[Account], hours: Q) -> set[tuple[UUID, datetime]]:
+    """Return those of the accounts' hours whose sums are not what was posted of them."""
+    used = UsageRollup.objects.filter(hours, account__in=accounts, price__isnull=False).values_list("account", "hour").order_by()
     facts = used.annotate(n=Sum("events"), c=Sum("charge_nanos"), rn=Sum("refunded_events"), rc=Sum("refunded_nanos"))
     usage, refund = Q(kind=_USAGE), Q(kind=_REFUND)
-    rows = UsagePosting.objects.filter(hours, account=account).values("hour").order_by()
+    rows = UsagePosting.objects.filter(hours, account__in=accounts).values_list("account", "hour").order_by()
     found = rows.annotate(
         n=Sum("events", filter=usage),
         c=Sum("charge_nanos", filter=usage),
         rn=Sum("events", filter=refund),
         rc=Sum("charge_nanos", filter=refund),
     )
-    posted = {row["hour"]: [abs(int(row[name] or 0)) for name in ("n", "c", "rn", "rc")] for row in found}
-    return {row["hour"] for row in facts if [int(row[name]) for name in ("n", "c", "rn", "rc")] != posted.get(row["hour"])}
+    posted = {(account, hour): [abs(int(one or 0)) for one in sums] for account, hour, *sums in found}
+    return {(account, hour) for account, hour, *sums in facts if [int(one) for one in sums] != posted.get((account, hour))}
 
 
 @transaction.atomic

@@ -72,7 +72,9 @@ def find_share(*, sku: str, price_id: UUID, at: datetime, payer: Account) -> Sku
     fee, and with free credit it would be given money.
     """
     meter = Price.objects.values_list("meter", flat=True).get(pk=price_id)
-    share = share_at(sku, at) or (share_at(meter, at) if meter else None)
+    holding = SkuShare.objects.filter(subject__in=[sku, meter or sku], effective_from__lte=at).select_related("payee")
+    newest = sorted(holding, key=lambda one: (one.subject == sku, one.effective_from))
+    share = newest[-1] if newest else None
     if share is None and meter.startswith(PLAN_METERS):  # Beyond a plan's quota: who is paid does not depend on the plan.
         own = Price.objects.filter(sku=sku).exclude(meter="").values_list("meter", flat=True).first()
         share = share_at(own, at) if own else None
