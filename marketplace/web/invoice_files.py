@@ -146,6 +146,7 @@ def _printed(sheet: Sheet) -> Printed:
         number="" if sheet.is_open else sheet.number,
         period=f"{sheet.starts_at:%Y-%m-%d} – {sheet.ends_at:%Y-%m-%d} UTC",
         state=_state(sheet),
+        issued=f"{sheet.issued_at:%Y-%m-%d}" if sheet.issued_at else "",
         seller=sheet.seller,
         buyer=sheet.buyer,
         currency=sheet.currency.upper(),

@@ -45,6 +45,7 @@ class Printed:
     lines: Sequence[Sequence[str]]  # What, price, calls, units, charge, amount.
     totals: Sequence[tuple[str, str, str]]  # Label, charge, amount.
     notes: Sequence[str]
+    issued: str = ""  # The day; empty of one that is still open.
     total_at: int = 0  # Which of the totals is the total.
     made_at: datetime
 
@@ -78,6 +79,7 @@ def _head(invoice: Printed) -> list[Flowable]:
     facts = [
         (_("From"), invoice.seller),
         (_("For"), invoice.buyer),
+        *([(_("Issued"), [invoice.issued])] if invoice.issued else []),
         (_("Period"), [invoice.period]),
         (_("Currency"), [invoice.currency]),
         (_("State"), [invoice.state]),

@@ -51,6 +51,7 @@ class Sheet:
     carried_out_nanos: int
     total_cents: int
     status: str  # Of `Invoice.Status`; "upcoming" while it is open.
+    issued_at: datetime | None  # When the month was closed.
     seller: Sequence[str]
     buyer: Sequence[str]
     tax_name: str
@@ -148,6 +149,7 @@ def _open_sheet(request: MemberRequest, bill: Bill) -> Sheet:
         number=CURRENT,
         is_open=True,
         status="upcoming",
+        issued_at=None,
         seller=seller_lines(),
         buyer=buyer_lines(account, fallback=request.organization.name),
         tax_name=rate.name,
@@ -173,6 +175,7 @@ def _closed_sheet(request: MemberRequest, invoice: Invoice) -> Sheet:
         number=invoice.number,
         is_open=False,
         status=invoice.status,
+        issued_at=invoice.created_at,
         seller=invoice.seller or seller_lines(),  # Those closed before there were any have none of their own.
         buyer=invoice.buyer or [request.organization.name],
         tax_name=invoice.tax_name,

@@ -62,7 +62,7 @@ def test_an_unpaid_invoice_shows_where_to_pay_its_tax_and_what_is_due(member: Cl
 
     assert unpaid.due_cents > 0
     assert unpaid.hosted_url in page
-    for words in ("to be paid", "Includes USt. of 19 %", "DE123456789", "Due on"):
+    for words in ("to be paid", "Includes USt. of 19 %", "DE123456789", "Due on", "Issued"):
         assert words in page
     assert "to be paid" in text_of(member, "/invoices/")
 
@@ -71,6 +71,7 @@ def test_the_pdf_says_the_same_in_both_languages(member: Client, unpaid: Invoice
     english, chinese = pdf_of(member, unpaid), pdf_of(member, unpaid, "zh-hans")
 
     for words in (
+        f"Issued {unpaid.created_at:%Y-%m-%d}",
         "Net",
         "Includes USt. of 19 %",
         "to be paid",
