@@ -166,7 +166,9 @@ def lease_size(amounts: Sequence[int], *, free_nanos: int, left_nanos: int) -> i
     missing = needed - free_nanos
     if missing <= 0:
         return 0
-    return max(missing, min(_CALLS_PER_LEASE * max(amounts), left_nanos // _LARGEST_SHARE))
+    # Whole calls: of 1.9 calls' money the 0.9 would lie idle here while another process, one call short, refuses.
+    call = max(amounts)
+    return max(missing, min(_CALLS_PER_LEASE, left_nanos // _LARGEST_SHARE // call) * call)
 
 
 def _read(cursor: CursorWrapper, budget_id: int) -> tuple[int, int, int]:

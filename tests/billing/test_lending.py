@@ -139,3 +139,9 @@ def test_more_than_is_left_is_never_lent_even_if_what_was_read_is_stale(
     assert grant.granted_nanos == 0
     assert connection.in_atomic_block
     assert Budget.objects.get(account=account).leased_nanos == 0
+
+
+def test_a_lease_is_of_whole_calls() -> None:
+    """Parts of calls at several processes add up to one that none of them can serve: 99 of 100 were served so."""
+    assert lease_size([2_000], free_nanos=0, left_nanos=30_000) == 2_000  # Not 3,750, an eighth.
+    assert lease_size([2_000, 500], free_nanos=0, left_nanos=200_000) == 24_000
