@@ -22,7 +22,7 @@ from marketplace.models import ApiKey, Cap, Organization, User
 from marketplace.models.caps import BALANCE, DEFAULT_THRESHOLDS, INTERVALS, BudgetName, is_capped
 
 # Percentages that one budget may name.
-_MAX_THRESHOLDS: Final = 10
+MAX_THRESHOLDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +126,8 @@ def set_thresholds(organization: Organization, budget: BudgetState, thresholds: 
         RequestMalformed: they are not 1 to 100, or too many. Nothing was changed.
     """
     wanted = sorted(set(thresholds))
-    if len(wanted) > _MAX_THRESHOLDS or any(not 1 <= percent <= 100 for percent in wanted):
-        message = f"Send at most {_MAX_THRESHOLDS} percentages from 1 to 100."
+    if len(wanted) > MAX_THRESHOLDS or any(not 1 <= percent <= 100 for percent in wanted):
+        message = f"Send at most {MAX_THRESHOLDS} percentages from 1 to 100."
         raise RequestMalformed(message, param="thresholds")
     cap = _lock(organization, budget.name)
     before, cap.thresholds = cap.thresholds, wanted

@@ -19,6 +19,7 @@ from marketplace.keys import ROTATION_GRACES, issue_key, revoke_key, rotate_key,
 from marketplace.models import ApiKey
 from marketplace.sealed import seal, unseal
 from marketplace.web.access import MemberRequest, member_required
+from marketplace.web.budgets import budgets_of_key
 from marketplace.web.figures import month_start
 from marketplace.web.key_forms import CapForm, KeyForm, RotationForm
 from marketplace.web.models import listed_models
@@ -122,6 +123,7 @@ def _key_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
         "spent_nanos": spent_nanos,
         "spent_percent": min(100, round(100 * spent_nanos / cap_nanos, 1)) if cap_nanos else (100 if cap_nanos == 0 else 0),
         "cap_form": CapForm.of(key),
+        "budget_rows": budgets_of_key(request, key) if key.livemode else [],
         "rotation_form": RotationForm(),
     }
 

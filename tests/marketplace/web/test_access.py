@@ -38,6 +38,7 @@ SENT = {"billing_buy", "billing_card", "billing_recharge", "billing_portal", "re
 LED = {"revenue_set_up_again": "revenue", "revenue_set_up_done": "revenue"}
 OWNED = {
     *(
+        "budget",
         "top_up",
         "key",
         "key_cap",
@@ -69,7 +70,7 @@ MEMBERS = sorted(
     if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED | OWN_MODELS.keys() | SENT | LED.keys()
 )
 POSTED = {
-    *("key_cap", "key_rotate", "prediction_cancel", "batch_cancel"),
+    *("budget", "key_cap", "key_rotate", "prediction_cancel", "batch_cancel"),
     *("webhook_rotate", "webhook_test", "webhook_switch", "webhook_delete", "webhook_resend"),
 }
 
@@ -129,6 +130,7 @@ def test_a_foreign_id_answers_as_an_absent_one(member: Client, name: str, foreig
     top_up = TopUp.objects.create(account=foreign_key.organization.account, amount_cents=1, currency="usd", source="checkout", by="test")
     prefix = name.split("_", maxsplit=1)[0]
     foreign, absent = {
+        "budget": (f"{public_id('key', foreign_key.pk)}_day", f"{public_id('key', call.pk)}_day"),
         "key": (public_id("key", foreign_key.pk), public_id("key", call.pk)),
         "request": (public_id("req", call.pk), public_id("req", foreign_key.pk)),
         "prediction": (public_id("prd", queue_prediction(foreign_key, sentiment).pk), public_id("prd", call.pk)),
