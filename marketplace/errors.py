@@ -71,6 +71,13 @@ class OrganizationSuspended(MarketplaceError):
     code = "organization_suspended"
 
 
+class AccountUnderReview(MarketplaceError):
+    """The books of the account do not balance, so it is not charged. Nothing was run."""
+
+    code = "account_under_review"
+    retry_after_s: ClassVar[float] = 600.0
+
+
 class ModelNotFound(MarketplaceError):
     """There is no such model, or it is not yours to call."""
 

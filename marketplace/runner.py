@@ -34,7 +34,9 @@ _SLICE_BYTES: Final = 4 * 1024 * 1024
 # One run goes on for so long; then a fresh one is due, so that a stop need not wait.
 _RUN_S: Final = 30.0
 # Refusals that pass by themselves, however often: the site is busy, restarting or without its database.
-_PASSING: Final = frozenset({"queue_full", "engine_stopping", "storage_unavailable", "control_data_stale", "too_many_at_once"})
+_PASSING: Final = frozenset(
+    {"queue_full", "engine_stopping", "storage_unavailable", "control_data_stale", "too_many_at_once", "account_under_review"}
+)
 # Those that may pass, and are tried three times.
 _DOUBTFUL: Final = frozenset({"deadline_exceeded", "worker_lost", "model_load_failed", "internal_error", "price_missing"})
 # Those that wait for a budget or a quota.

@@ -6,7 +6,7 @@ from typing import Any, Final
 BEAT_SCHEDULE: Final[dict[str, Any]] = {
     "reclaim-dead-processes": {"task": "billing.tasks.reclaim_dead_processes", "schedule": 5.0, "options": {"expires": 5}},
     # Asked for each minute, done once an hour: a site that was just started is not unchecked until the next.
-    "check-books": {"task": "billing.tasks.check_books", "schedule": 60.0, "options": {"expires": 60}},
+    "check-books": {"task": "marketplace.tasks.check_books", "schedule": 60.0, "options": {"expires": 60}},
     "check-audit": {"task": "marketplace.tasks.check_audit", "schedule": 60.0, "options": {"expires": 60}},
     "rederive-invoices": {"task": "billing.tasks.rederive_invoices", "schedule": 86_400.0, "options": {"expires": 3600}},
     "post-usage": {"task": "billing.tasks.post_usage", "schedule": 300.0, "options": {"expires": 300}},

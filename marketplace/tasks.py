@@ -10,7 +10,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from marketplace import audit, payments, plans, predictions, runner
+from marketplace import audit, payments, plans, predictions, reviews, runner
 from marketplace.examining import waiting_versions
 from marketplace.models import ControlChange, GatewayReport, IdempotencyRecord, RequestLog, WebhookMessage
 from marketplace.webhooks import delivering, invoice_notices, notices
@@ -34,6 +34,15 @@ def prune() -> None:
     RequestLog.objects.filter(occurred_at__lt=now - timedelta(hours=1)).exclude(reply="").update(reply="")
     WebhookMessage.objects.filter(created_at__lt=now - timedelta(days=settings.WEBHOOK_LOG_DAYS)).delete()
     predictions.forget_old()
+
+
+@shared_task
+def check_books() -> None:
+    """Compare every balance with the facts it stands for, once an hour; on a difference, stop charging whom it concerns.
+
+    Asked for each minute, so that the first check does not wait an hour for a site that was just started.
+    """
+    reviews.check_books()
 
 
 @shared_task

@@ -1,7 +1,7 @@
 """Billing's tables, one file per subject."""
 
 from billing.models.accounts import Account
-from billing.models.books import BooksRun
+from billing.models.books import BooksCheckpoint, BooksRun
 from billing.models.budgets import Budget, GatewayProcess, Lease
 from billing.models.credit_notes import CreditNote, CreditNoteLine
 from billing.models.invoices import Invoice, InvoiceLine
@@ -23,6 +23,7 @@ __all__ = [
     "AutoRecharge",
     "BankPayout",
     "BillingDetails",
+    "BooksCheckpoint",
     "BooksRun",
     "Budget",
     "Card",

@@ -18,6 +18,11 @@ class Account(models.Model):
     credit_line_nanos = models.BigIntegerField(default=0)
     line_withdrawn_at = models.DateTimeField(null=True, blank=True)  # Since when an unpaid invoice has stopped the line.
     suspended_at = models.DateTimeField(null=True, blank=True)  # Set by the operator; the door refuses its callers.
+    # Since when the books' differences keep it from being charged, which ones, and which of them the operator let pass.
+    under_review_at = models.DateTimeField(null=True, blank=True)
+    review_words = models.CharField(max_length=300, blank=True, default="")
+    review_signature = models.CharField(max_length=300, blank=True, default="")
+    review_accepted = models.CharField(max_length=300, blank=True, default="")
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(credit_line_nanos__gte=0), name="credit_line_not_negative")]

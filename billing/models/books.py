@@ -23,3 +23,15 @@ class BooksRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hour:%Y-%m-%d %H:00}: {self.differences} differences"
+
+
+class BooksCheckpoint(models.Model):
+    """The months before a moment, as a full check found them without a difference. Deleted, the next check is a full one."""
+
+    until = models.DateTimeField(unique=True)  # A month's first moment: of calls.
+    refunds_until = models.DateTimeField()  # Of refunds, of whatever calls, by when they were made.
+    spent = models.JSONField()  # Budget's id -> what it had spent, in nanos.
+    made_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"until {self.until:%Y-%m}"

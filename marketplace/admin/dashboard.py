@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from billing.books import find_last_run
 from billing.ledger import ACCOUNT_SUBJECT
-from billing.models import BooksRun, Budget, GatewayProcess, UsageRollup
+from billing.models import Account, BooksRun, Budget, GatewayProcess, UsageRollup
 from marketplace.admin.facts import show_age, show_money
 from marketplace.audit import find_last_check
 from marketplace.latency import latency_of_site
@@ -24,6 +24,8 @@ from marketplace.problems import PROBLEMS
 from marketplace.site_figures import outbox_age_s
 
 _MINUTES: Final = 60
+# Accounts that an alarm names.
+_NAMED: Final = 10
 # A process that has not spoken for so long is taken for dead and reclaimed.
 _DEAD_AFTER: Final = timedelta(seconds=10)
 _BAR_HEIGHT: Final = 64
@@ -159,6 +161,9 @@ def _alarms(run: BooksRun | None) -> list[str]:
     alarms = []
     if run is not None and run.differences:
         alarms.append(f"The books do not balance. Differences found: {run.differences}. The first: {run.first}.")
+    stopped = Account.objects.filter(under_review_at__isnull=False).order_by("under_review_at")
+    if names := list(stopped.values_list("name", flat=True)[:_NAMED]):
+        alarms.append(f"Not charged until you lift their review, since their books do not balance: {', '.join(names)}.")
     check = find_last_check()
     if check is not None and check.broken_sequence is not None:
         alarms.append(f"The audit chain is broken at event {check.broken_sequence}: {check.words}.")

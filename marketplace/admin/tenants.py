@@ -21,6 +21,7 @@ from marketplace.credits import give_credit
 from marketplace.models import Membership, Organization, User
 from marketplace.payments import unfreeze
 from marketplace.postpaid import give_credit_line, give_tax_rate
+from marketplace.reviews import lift_review
 from marketplace.tenants import block_user, restore_organization, suspend_organization, unblock_user
 
 admin.site.unregister(Group)  # Rights here are one flag; groups would only suggest more.
@@ -107,6 +108,7 @@ class OrganizationAdmin(FactAdmin):
         "slug",
         "status",
         "suspended_at",
+        "review",
         "granted",
         "spent",
         "held",
@@ -116,14 +118,22 @@ class OrganizationAdmin(FactAdmin):
         "created_at",
         "first_call_at",
     )
-    readonly_fields = ("status", "granted", "spent", "held", "available", "credit_line", "working_keys")
+    list_select_related = ("account",)
+    readonly_fields = ("status", "review", "granted", "spent", "held", "available", "credit_line", "working_keys")
     inlines = (MembershipInline,)
-    actions_detail = ("give_credit", "set_line", "set_tax", "suspend", "restore", "unfreeze")
+    actions_detail = ("give_credit", "set_line", "set_tax", "suspend", "restore", "unfreeze", "lift_review")
 
-    @display(description="Status", label={"active": "success", "suspended": "danger"})
+    @display(description="Status", label={"active": "success", "suspended": "danger", "under review": "danger"})
     def status(self, organization: Organization) -> str:
         """Whether its keys work."""
-        return "suspended" if organization.suspended_at else "active"
+        if organization.suspended_at:
+            return "suspended"
+        return "under review" if organization.account.under_review_at else "active"
+
+    @display(description="Under review for")
+    def review(self, organization: Organization) -> str:
+        """Which difference of the books keeps it from being charged."""
+        return organization.account.review_words if organization.account.under_review_at else "–"
 
     @display(description="Granted")
     def granted(self, organization: Organization) -> str:
@@ -223,6 +233,19 @@ class OrganizationAdmin(FactAdmin):
         warning = "Keys that are neither revoked nor expired work again within a second."
         form = bind(ConfirmForm, request)
         return run_deed(self, request, title=f"Restore {organization}", warning=warning, form=form, do=do, target=organization)
+
+    @action(description="Lift review", url_path="lift-review", permissions=["deed"], icon="fact_check")
+    def lift_review(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let it be charged again after its books were looked at."""
+        organization: Organization = find_target(self, request, object_id)
+
+        def do(fields: Any) -> None:
+            lift_review(organization, reason=fields["reason"], by=operator_of(request))
+
+        words = organization.account.review_words or "It is under no review."
+        warning = f"{words} Its live keys work again within a second. This difference will not stop it again; another will."
+        form = bind(ReasonForm, request)
+        return run_deed(self, request, title=f"Lift the review of {organization}", warning=warning, form=form, do=do, target=organization)
 
     @action(description="Unfreeze payments", url_path="unfreeze", permissions=["deed"], icon="credit_score")
     def unfreeze(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -22,7 +22,15 @@ _REFUSALS: Final = (
         "quota_exceeded",
         "max_cost_exceeded",
     ),
-    *("scope_missing", "address_not_allowed", "organization_suspended", "model_not_found", "idempotency_in_progress", "body_too_large"),
+    *(
+        "scope_missing",
+        "address_not_allowed",
+        "organization_suspended",
+        "account_under_review",
+        "model_not_found",
+        "idempotency_in_progress",
+        "body_too_large",
+    ),
     *("invalid_input", "idempotency_key_reused", "rate_limited", "too_many_at_once", "internal_error", "queue_full", "worker_lost"),
     *("model_failed", "storage_unavailable", "deadline_exceeded"),
 )

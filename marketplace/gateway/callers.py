@@ -11,6 +11,7 @@ from django.conf import settings
 from billing.agreements import Agreement, agreements_of
 from billing.leases import BudgetSpec
 from marketplace.errors import (
+    AccountUnderReview,
     AddressNotAllowed,
     KeyExpired,
     KeyRevoked,
@@ -47,6 +48,7 @@ class Caller:
     expires_at: float | None  # Unix seconds.
     revoked: bool
     suspended: bool
+    under_review: bool  # It is not charged until the operator has looked at its books.
     awaits_first_call: bool
     keeps_answers: bool  # In memory, for the organization's next call with the same input.
 
@@ -78,7 +80,10 @@ class Caller:
 
         Raises:
             ScopeMissing: it lacks `scope`.
+            AccountUnderReview: calls would be charged, and the account's books do not balance.
         """
+        if self.under_review and scope == "predict" and self.livemode:
+            raise AccountUnderReview
         if self.kind == "sk" or (self.kind == "rk" and scope in self.scopes) or (self.kind == "mk" and scope != "predict"):
             return
         message = f"This API key lacks the scope {scope!r}."
@@ -146,6 +151,7 @@ def caller_of(key: ApiKey, *, caps: Mapping[str, int] | None = None, agreements:
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         revoked=key.revoked_at is not None,
         suspended=organization.suspended_at is not None,
+        under_review=organization.account.under_review_at is not None,
         awaits_first_call=organization.first_call_at is None,
         keeps_answers=organization.response_cache,
     )

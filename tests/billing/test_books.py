@@ -1,18 +1,22 @@
 """Tests of the books: good ones show nothing, each kind of tampering shows."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
 from django.db.models import F
+from django.utils import timezone
 
 from billing import tasks
 from billing.books import check_books, check_this_hour, find_last_run
-from billing.invoicing import CLOSE_AFTER, close_period
+from billing.invoicing import CLOSE_AFTER, close_period, close_periods
 from billing.metering import Meter
-from billing.models import Account, BooksRun, Budget, CreditPool, GatewayProcess, Lease, Price, UsageRefund, UsageRollup
+from billing.models import Account, BooksRun, Budget, CreditPool, GatewayProcess, Lease, Price, UsageEvent, UsageRefund, UsageRollup
+from billing.periods import month_of
+from billing.posting import post_usage
 from billing.refunding import refund_event
+from billing.usage_books import find_checkpoint, make_checkpoint
 from tests.billing.facts import Recorder, call, in_thread, usage_of, whole_account, with_meter
 
 pytestmark = pytest.mark.django_db
@@ -64,10 +68,7 @@ def test_a_changed_balance_shows(recorder: Recorder, tamper: Callable[[], object
     ],
 )
 def test_a_changed_fact_shows_even_if_somebody_drops_the_trigger(recorder: Recorder, statement: str, what: str) -> None:
-    table = statement.split()[1]
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP TRIGGER {table}_no_update" + (f" ON {table}" if connection.vendor == "postgresql" else ""))
-        cursor.execute(statement)
+    _tamper_with(statement.split()[1], statement)
 
     found = check_books()
 
@@ -85,21 +86,14 @@ def test_books_are_read_while_calls_are_settled(account: Account, price: Price) 
     with_meter(body)
 
 
-def test_the_tasks_do_their_work(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_tasks_do_their_work(recorder: Recorder) -> None:
     GatewayProcess.objects.update(heartbeat_at=NOVEMBER)
     tasks.reclaim_dead_processes()
+    tasks.post_usage()
     tasks.close_periods()
-    tasks.check_books()
+    tasks.post_all_usage()
     assert UsageRefund.objects.count() == 3
-    assert "The books differ" not in caplog.text
-
-    Budget.objects.update(spent_nanos=77)
-    tasks.check_books()
-    assert "The books differ" not in caplog.text  # This hour's check was made.
-
-    BooksRun.objects.all().delete()
-    tasks.check_books()
-    assert "The books differ: budget spent" in caplog.text
+    assert check_books() == []
 
 
 def test_a_check_of_the_books_is_made_once_an_hour_and_its_result_kept(recorder: Recorder) -> None:
@@ -125,3 +119,78 @@ def test_a_check_that_died_is_no_result(recorder: Recorder) -> None:
     BooksRun.objects.create(hour=NOVEMBER, started_at=NOVEMBER)
 
     assert find_last_run() is None
+
+
+def test_a_check_without_a_difference_stands_for_the_months_before(recorder: Recorder, price: Price) -> None:
+    assert check_this_hour() == []
+
+    checkpoint = find_checkpoint(timezone.now())
+    assert checkpoint is not None
+    assert checkpoint.until == month_of(timezone.now())[0]
+    assert checkpoint.spent == {str(recorder.budget.pk): 2_000}
+
+    recorder.record(price)
+    refund_event(UsageEvent.objects.get(occurred_at=NOVEMBER).pk, reason="test", by="test")
+    assert check_books(checkpoint) == check_books() == []
+
+
+@pytest.mark.parametrize(
+    ("tamper", "what"),
+    [
+        (lambda: Budget.objects.update(spent_nanos=F("spent_nanos") + 1), "budget spent"),
+        (lambda: UsageRollup.objects.update(charge_nanos=F("charge_nanos") + 1), "rollup charge_nanos"),
+        (lambda: UsageRollup.objects.filter(refunded_nanos__gt=0).update(refunded_nanos=1), "rollup refunded"),
+    ],
+)
+def test_since_a_checkpoint_a_changed_balance_shows_as_before(recorder: Recorder, tamper: Callable[[], object], what: str) -> None:
+    checkpoint = make_checkpoint(timezone.now())
+    assert checkpoint is not None
+    tamper()
+
+    assert what in {difference.what for difference in check_books(checkpoint)}
+
+
+def test_after_a_checkpoint_the_months_before_are_not_summed_up_again(recorder: Recorder) -> None:
+    checkpoint = make_checkpoint(timezone.now())
+    _tamper_with("billing_usageevent", "UPDATE billing_usageevent SET charge_nanos = charge_nanos + 1 WHERE occurred_at < '2025-12-01'")
+
+    assert check_books(checkpoint) == []
+    assert {difference.what for difference in check_books()} >= {"budget spent", "postings", "invoice line"}
+
+
+def test_there_is_no_checkpoint_while_a_month_is_not_closed_or_books_differ(recorder: Recorder, price: Price) -> None:
+    now = timezone.now()
+    last_month = month_of(now)[0] - timedelta(days=1)
+    recorder.record(price, occurred_at=last_month)
+    assert make_checkpoint(now) is None
+
+    close_periods(now=month_of(now)[0] + CLOSE_AFTER)
+    assert make_checkpoint(month_of(now)[0] + timedelta(hours=1)) is None  # Its last calls may not have settled.
+    Budget.objects.update(spent_nanos=F("spent_nanos") + 1)
+    assert check_this_hour()
+    assert find_checkpoint(now) is None
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "what"),
+    [
+        ("billing_usageposting", "fee_nanos = fee_nanos + 1, charge_nanos = charge_nanos + 1", "ledger usage"),
+        ("billing_usageposting", "fee_nanos = fee_nanos + 1, charge_nanos = charge_nanos + 1", "postings"),
+        ("billing_usageposting", "fee_nanos = fee_nanos + 1, charge_nanos = charge_nanos + 1", "invoiced postings"),
+        ("billing_usageevent", "charge_nanos = charge_nanos + 1", "postings"),
+        ("billing_usagerefund", "charge_nanos = charge_nanos - 1", "postings"),
+    ],
+)
+def test_a_changed_posting_or_call_shows_against_the_other(recorder: Recorder, table: str, change: str, what: str) -> None:
+    post_usage(now=timezone.now() + timedelta(hours=2))
+    assert check_books() == []
+
+    _tamper_with(table, f"UPDATE {table} SET {change}")
+
+    assert what in {difference.what for difference in check_books()}
+
+
+def _tamper_with(table: str, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER {table}_no_update" + (f" ON {table}" if connection.vendor == "postgresql" else ""))
+        cursor.execute(statement)

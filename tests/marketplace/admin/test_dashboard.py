@@ -6,10 +6,9 @@ from django.utils import timezone
 
 from billing.ids import uuid7
 from billing.models import Budget, GatewayProcess, UsageEvent
-from billing.tasks import check_books
 from marketplace.gateway.report import REPORTS, Report
 from marketplace.models import ApiKey, AuditCheck, GatewayReport, Organization, RequestLog
-from marketplace.tasks import check_audit
+from marketplace.tasks import check_audit, check_books
 
 
 def figures(desk: Client) -> dict[str, Any]:
