@@ -70,6 +70,7 @@ class Money(RuleBasedStateMachine):
         self.given = 0
         self.charges: dict[Any, int] = {}
         self.price = self._set_price(SHAPES[0], EPOCH)
+        self.grant(500)
 
     def teardown(self) -> None:
         """Forget everything."""
