@@ -182,12 +182,16 @@ def find_receipt(account: Account, event_id: UUID) -> Signed | None:
     return None if receipt is None else _signed(receipt)
 
 
-def read_receipts(account: Account, *, since: datetime, until: datetime) -> Iterator[Signed]:
-    """Yield an account's receipts of calls in [since, until), in the order of their numbers.
+def read_receipts(account: Account, *, since: datetime | None = None, until: datetime | None = None) -> Iterator[Signed]:
+    """Yield an account's receipts of calls in [since, until), or of all, in the order of their numbers.
 
     One that was deleted is missing here, and its neighbours' numbers and hashes tell.
     """
-    found = _rows(account).filter(event__occurred_at__gte=since, event__occurred_at__lt=until)
+    found = _rows(account)
+    if since is not None:
+        found = found.filter(event__occurred_at__gte=since)
+    if until is not None:
+        found = found.filter(event__occurred_at__lt=until)
     after = 0
     while page := list(found.filter(seq__gt=after).order_by("seq")[:_PAGE]):
         yield from map(_signed, page)

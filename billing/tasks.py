@@ -13,6 +13,7 @@ from billing import (
     losses,
     payout_runs,
     posting,
+    receipt_audit,
     recharging,
     recovery,
     rerating,
@@ -113,3 +114,10 @@ def rederive_invoices() -> None:
     """Charge the calls of every closed invoice again, and log each that does not come to what it was charged as an error."""
     for difference in rerating.rederive_invoices():
         log.error("An invoice does not derive: %s", difference)
+
+
+@shared_task
+def check_receipts() -> None:
+    """Make every receipt anew from its call, and log each that is not what was signed, or is missing, as an error."""
+    for sentence in receipt_audit.check_receipts():
+        log.error("A receipt does not hold: %s", sentence)

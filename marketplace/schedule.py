@@ -9,6 +9,7 @@ BEAT_SCHEDULE: Final[dict[str, Any]] = {
     "check-books": {"task": "marketplace.tasks.check_books", "schedule": 60.0, "options": {"expires": 60}},
     "check-audit": {"task": "marketplace.tasks.check_audit", "schedule": 60.0, "options": {"expires": 60}},
     "rederive-invoices": {"task": "billing.tasks.rederive_invoices", "schedule": 86_400.0, "options": {"expires": 3600}},
+    "check-receipts": {"task": "billing.tasks.check_receipts", "schedule": 86_400.0, "options": {"expires": 3600}},
     "post-usage": {"task": "billing.tasks.post_usage", "schedule": 300.0, "options": {"expires": 300}},
     "post-all-usage": {"task": "billing.tasks.post_all_usage", "schedule": 86_400.0, "options": {"expires": 3600}},
     "close-periods": {"task": "billing.tasks.close_periods", "schedule": 900.0, "options": {"expires": 600}},
