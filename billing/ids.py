@@ -13,6 +13,7 @@ _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]  # Halves the divisions.
 _DIGITS: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _LENGTH: Final = 22  # 62**22 > 2**128.
+_HALF: Final = 62**12  # Six pairs below it, five above.
 
 _VERSION_7: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
@@ -62,13 +63,19 @@ os.register_at_fork(after_in_child=_forget_pool)
 
 def public_id(prefix: str, value: UUID) -> str:
     """Return an id as the outside sees it: `req_` and 22 characters of base62. Sorts as the UUID does."""
-    number = value.int
-    pairs = []
-    for _ in range(_LENGTH // 2):
-        number, pair = divmod(number, 3844)
-        pairs.append(_PAIRS[pair])
-    pairs.reverse()
-    return f"{prefix}_{''.join(pairs)}"
+    # Two halves first: the divisions of each are of small numbers then.
+    upper, lower = divmod(value.int, _HALF)
+    pairs = _PAIRS
+    upper, a = divmod(upper, 3844)
+    upper, b = divmod(upper, 3844)
+    upper, c = divmod(upper, 3844)
+    e, d = divmod(upper, 3844)
+    lower, f = divmod(lower, 3844)
+    lower, g = divmod(lower, 3844)
+    lower, h = divmod(lower, 3844)
+    lower, i = divmod(lower, 3844)
+    k, j = divmod(lower, 3844)
+    return f"{prefix}_{pairs[e]}{pairs[d]}{pairs[c]}{pairs[b]}{pairs[a]}{pairs[k]}{pairs[j]}{pairs[i]}{pairs[h]}{pairs[g]}{pairs[f]}"
 
 
 def parse_public_id(prefix: str, text: str) -> UUID | None:

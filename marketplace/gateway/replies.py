@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from marketplace.gateway.limits import WINDOW_S, RateState
@@ -59,11 +60,13 @@ def refusal_headers(error: Exception, status: int) -> Headers:
 
 def rate_headers(key: RateState, organization: RateState) -> Headers:
     """Return RateLimit-Policy and RateLimit (IETF httpapi draft 10): the limit that is nearer to its end."""
-    name, state = ("key", key) if key.remaining <= organization.remaining else ("organization", organization)
-    return [
-        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (name.encode(), state.limit, WINDOW_S)),
-        (b"ratelimit", b'"%b";r=%d;t=%d' % (name.encode(), state.remaining, state.reset_s)),
-    ]
+    name, state = (b"key", key) if key.remaining <= organization.remaining else (b"organization", organization)
+    return [_policy(name, state.limit), (b"ratelimit", b'"%b";r=%d;t=%d' % (name, state.remaining, state.reset_s))]
+
+
+@lru_cache(maxsize=1024)
+def _policy(name: bytes, limit: int) -> tuple[bytes, bytes]:
+    return (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (name, limit, WINDOW_S))
 
 
 def server_timing(stages: Sequence[tuple[bytes, float]]) -> tuple[bytes, bytes]:

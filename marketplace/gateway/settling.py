@@ -1,12 +1,12 @@
 """The last steps of an answered call: make it durable with its bill, then render the reply."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from billing.groups import Write
 from billing.leases import Hold
 from billing.metering import Meter, Receipt, Usage
-from billing.money import to_decimal_string
 from billing.pricing import Terms
 from billing.settling import Bill
 from inference.engine import Inferred, Priority
@@ -15,7 +15,7 @@ from marketplace.gateway.callers import Caller
 from marketplace.gateway.exchange import Exchange
 from marketplace.gateway.log import RequestRecorder
 from marketplace.gateway.native import usage_fields
-from marketplace.gateway.replies import Reply, server_timing
+from marketplace.gateway.replies import Headers, Reply, server_timing
 from marketplace.gateway.versions import ServedVersion
 from marketplace.gateway.wire import Call, Wire
 
@@ -101,12 +101,20 @@ def _billed(admitted: Admitted, inferred: Inferred, draft: Reply, bill: Bill) ->
     reply = admitted.wire.bill(draft, usage, bill.receipt())
     reply.headers += [
         (b"farebox-units", b"%d" % units),
-        (b"farebox-cost", to_decimal_string(bill.charge_nanos).encode()),
-        (b"farebox-currency", terms.currency.encode()),
-        (b"farebox-model-version", b"%d" % version.number),
-        (b"farebox-model-digest", version.bundle.digest.encode()),
-        (b"farebox-provider", inferred.provider.encode()),
+        (b"farebox-cost", str(usage["cost"]).encode()),
+        *_serving_headers(terms.currency, version.number, version.bundle.digest, inferred.provider),
     ]
     if admitted.exchange.cache is not None:
         reply.headers.append((b"farebox-cache", admitted.exchange.cache))
     return reply
+
+
+@lru_cache(maxsize=1024)
+def _serving_headers(currency: str, number: int, digest: str, provider: str) -> Headers:
+    """Return the headers that all answers of a version have in common."""
+    return [
+        (b"farebox-currency", currency.encode()),
+        (b"farebox-model-version", b"%d" % number),
+        (b"farebox-model-digest", digest.encode()),
+        (b"farebox-provider", provider.encode()),
+    ]
