@@ -10,8 +10,8 @@ from django.utils import timezone
 from billing.errors import PlanInvalid, PriceInvalid
 from billing.models import EVERYTHING, Plan, Price
 from billing.money import CURRENCIES, CURRENCY, MAX_AMOUNT
-from billing.prices import set_price
-from billing.pricing import Shape
+from billing.prices import set_price, terms_of
+from billing.pricing import Shape, Terms, shape_of
 
 # How the meters that units under plans are counted by begin.
 PLAN_METERS = ("plan:", "subscription:")
@@ -93,6 +93,14 @@ def offered_plans(scopes: Sequence[str], *, currency: str) -> list[Plan]:
     """Return the plans of these scopes that can be subscribed to, those of single scopes first, then by their fee."""
     plans = Plan.objects.filter(scope__in=scopes, currency=currency, retired_at__isnull=True).select_related("usage_price")
     return sorted(plans, key=lambda plan: (plan.scope == EVERYTHING, plan.fee_nanos, plan.code))
+
+
+def overage_terms(plan: Plan) -> Terms | None:
+    """Return what units beyond a plan's quota cost; None where there are none beyond, or they are refused."""
+    if plan.quota == Plan.Quota.HARD or plan.included_units is None:
+        return None
+    terms = terms_of(plan.usage_price)
+    return replace(terms, shape=replace(shape_of(terms), free_units=0))
 
 
 def shape_with(shape: Shape, included_units: int | None) -> Shape:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from django.db import transaction
@@ -20,6 +21,8 @@ from billing.prices import set_price, shape_of_price, terms_of
 from billing.pricing import Terms
 from billing.proration import Span, given_back, part_of
 
+# For so long what was shown can be confirmed, to the nano.
+SHOWN_FOR: Final = timedelta(minutes=15)
 _LIVE = (Subscription.State.ACTIVE, Subscription.State.UNPAID)
 
 
@@ -29,6 +32,7 @@ class Quote:
 
     plan: Plan
     previous: Subscription | None
+    as_of: datetime  # The moment that it holds for; confirm with it, and it is charged to the nano.
     month_ends_at: datetime  # When the whole fee falls due for the first time.
     charge_nanos: Nanos  # The fee's part for the rest of the month,
     credit_nanos: Nanos  # what of the fee before is given back for it,
@@ -73,6 +77,7 @@ def quote(account: Account, plan: Plan, *, now: datetime | None = None) -> Quote
     return Quote(
         plan=plan,
         previous=previous,
+        as_of=moment,
         month_ends_at=month.ends_at,
         charge_nanos=Nanos(part_of(plan.fee_nanos, month, rest)),
         credit_nanos=_unused(previous, month, moment) if previous else Nanos(0),
@@ -81,24 +86,27 @@ def quote(account: Account, plan: Plan, *, now: datetime | None = None) -> Quote
 
 
 @transaction.atomic
-def subscribe(account: Account, plan: Plan, *, by: str, most_nanos: int | None = None, now: datetime | None = None) -> Subscription:
+def subscribe(
+    account: Account, plan: Plan, *, by: str, as_of: datetime | None = None, most_nanos: int | None = None, now: datetime | None = None
+) -> Subscription:
     """Begin a plan, in place of the one of its scope where there is one; its first fee is paid at once.
 
     Args:
         account: Whose.
         plan: Which.
         by: Who acts.
-        most_nanos: What it was shown to come to: it may come to less, for time passes, never to more.
+        as_of: The moment of the quote that was shown: the plan begins then.
+        most_nanos: What it was shown to come to. It may be less, never more: the old quota may have been used meanwhile.
         now: The time, or None for the present.
 
     Raises:
         PlanNotOffered, AlreadySubscribed: as `quote`.
-        QuoteOutdated: it comes to more than `most_nanos`.
+        QuoteOutdated: it comes to more than `most_nanos`, or `as_of` is too long ago.
         FeeUnpaid: the balance has too little left.
         All leave everything as it was.
     """
     lock_credit(account)  # One change at a time.
-    moment = now or timezone.now()
+    moment = _confirmed(account, plan, as_of, now or timezone.now())
     plan = Plan.objects.select_related("usage_price").get(pk=plan.pk)
     _end_what_is_over(account, plan.scope, moment)
     offer = quote(account, plan, now=moment)
@@ -254,6 +262,17 @@ def _leave_unpaid(row: Subscription, *, grace: timedelta, now: datetime) -> Subs
 def _end(row: Subscription, reason: str, *, at: datetime) -> None:
     row.state, row.reason, row.ends_at = Subscription.State.ENDED, reason, at
     row.save(update_fields=["state", "reason", "ends_at"])
+
+
+def _confirmed(account: Account, plan: Plan, as_of: datetime | None, now: datetime) -> datetime:
+    """Return the moment that a plan begins: that of the quote, where it still can."""
+    if as_of is None:
+        return now
+    previous = live_subscription(account, plan.scope)
+    is_recent = now - SHOWN_FOR <= as_of <= now and month_of(as_of) == month_of(now)
+    if not is_recent or (previous is not None and previous.starts_at > as_of):
+        raise QuoteOutdated
+    return as_of
 
 
 def _end_what_is_over(account: Account, scope: str, now: datetime) -> None:

@@ -60,6 +60,8 @@ OPERATOR_PAGES: Final[dict[str, Any]] = {
                 ("Versions", "layers", "marketplace_modelversion"),
                 ("Prices", "sell", "billing_price"),
                 ("Providers’ shares", "percent", "billing_skushare"),
+                ("Plans", "event_repeat", "billing_plan"),
+                ("Subscriptions", "autorenew", "billing_subscription"),
             ),
             _menu(
                 "Money",

@@ -1,7 +1,7 @@
 """The rules of plans: who may offer one, who may take it, and who is told. What it comes to is billing's matter."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -87,13 +87,15 @@ def retire_plan(plan: Plan, *, by: User) -> None:
 
 
 @transaction.atomic
-def subscribe(organization: Organization, plan: Plan, *, by: Actor, most_nanos: int | None = None) -> Subscription:
+def subscribe(
+    organization: Organization, plan: Plan, *, by: Actor, as_of: datetime | None = None, most_nanos: int | None = None
+) -> Subscription:
     """Begin a plan, or change to it from another one of its scope; gateways know within a second.
 
     Raises:
         PlanNotOffered, AlreadySubscribed, QuoteOutdated, FeeUnpaid: nothing was charged or changed.
     """
-    row = subscriptions.subscribe(organization.account, plan, by=_name(by), most_nanos=most_nanos)
+    row = subscriptions.subscribe(organization.account, plan, by=_name(by), as_of=as_of, most_nanos=most_nanos)
     action = "subscription.changed" if row.previous_id else "subscription.began"
     audit.record(organization, action=action, target=public_id("sub", row.pk), by=by, details={"plan": plan.sku})
     _tell(organization, row, "subscription.created")

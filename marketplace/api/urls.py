@@ -11,6 +11,7 @@ from marketplace.api.keys import Key, KeyRevocation, KeyRotation, Keys
 from marketplace.api.organization import Balance, Organization
 from marketplace.api.payments import PaymentMethod, PaymentMethods, TopUp, TopUps
 from marketplace.api.payouts import Payout, Payouts, Revenue
+from marketplace.api.plans import Plan, PlanQuote, Plans, Subscription, SubscriptionResumption, Subscriptions
 from marketplace.api.predictions import OnePrediction, PredictionCancellation, Predictions
 from marketplace.api.receipts import InvoiceProof, Receipt, Receipts
 from marketplace.api.requests import LoggedRequest, Requests
@@ -43,6 +44,12 @@ urlpatterns = [
     path("top-ups/<str:top_up_id>", TopUp.as_view(), name="top_up"),
     path("payment-methods", PaymentMethods.as_view(), name="payment_methods"),
     path("payment-methods/<str:card_id>", PaymentMethod.as_view(), name="payment_method"),
+    path("plans", Plans.as_view(), name="plans"),
+    path("plans/<str:plan_id>", Plan.as_view(), name="plan"),
+    path("plans/<str:plan_id>/quote", PlanQuote.as_view(), name="plan_quote"),
+    path("subscriptions", Subscriptions.as_view(), name="subscriptions"),
+    path("subscriptions/<str:subscription_id>", Subscription.as_view(), name="subscription"),
+    path("subscriptions/<str:subscription_id>/resume", SubscriptionResumption.as_view(), name="subscription_resumption"),
     path("usage", Usage.as_view(), name="usage"),
     path("requests", Requests.as_view(), name="requests"),
     path("requests/<str:request_id>", LoggedRequest.as_view(), name="request"),

@@ -24,6 +24,7 @@ from marketplace import payments
 from marketplace.amounts import money
 from marketplace.web.access import MemberRequest, member_required
 from marketplace.web.billing_forms import RechargeForm, TopUpForm
+from marketplace.web.plans import held_by
 
 # Offered as buttons, in cents of the account's currency.
 _OFFERS: Final = (1000, 2500, 5000, 10_000)
@@ -53,6 +54,7 @@ def _context(request: MemberRequest, **forms: Any) -> dict[str, Any]:
         "recharge": recharge,
         "recharged_cents": charged_this_month(account, now=timezone.now()),
         "cards": saved_cards(account),
+        "held": held_by(request.organization),
         "customer": customer,
         "top_ups": [(public_id("top", top_up.pk), top_up) for top_up in account.top_ups.order_by("-created_at")[:_SHOWN]],
         **forms,

@@ -23,6 +23,7 @@ from marketplace.version_limits import batch_limits_of
 from marketplace.web import snippets
 from marketplace.web.access import find_organization
 from marketplace.web.cards import render_card
+from marketplace.web.plans import offers_of_model
 from marketplace.web.playground import EXAMPLES, TRY_MODEL
 
 # Pictures that a card may show. They are served for <img> alone, under a policy that runs nothing.
@@ -106,6 +107,7 @@ def show_model(request: HttpRequest, owner: str, name: str) -> HttpResponse:
         "live": live,
         "versions": [(version, prices.get(f"{model.path}@{version.number}")) for version in versions],
         "price": prices.get(f"{model.path}@{live.number}") if live else None,
+        "offers": offers_of_model(model, organization),
         "card": render_card(model.card_markdown, picture_url=_picture_url(model, live)),
         "facts": live.card if live else {},
         "latency": latency_of_model(model),

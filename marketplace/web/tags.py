@@ -14,6 +14,7 @@ from billing.ids import public_id
 from billing.models import Price
 from billing.money import NANOS_PER_CENT, to_decimal_string
 from billing.prices import terms_of
+from billing.pricing import Terms
 from marketplace import amounts
 
 register = template.Library()
@@ -47,9 +48,9 @@ units_of = register.filter("units_of", amounts.units_of)
 
 
 @register.filter
-def price_words(price: Price) -> str:
+def price_words(price: Price | Terms) -> str:
     """Return a price of any shape in one line."""
-    return amounts.price_words(terms_of(price))
+    return amounts.price_words(terms_of(price) if isinstance(price, Price) else price)
 
 
 @register.filter

@@ -19,8 +19,24 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from billing.ids import public_id, uuid7
 from billing.ledger import grant_credit
-from billing.models import Budget, Card, Customer, GatewayProcess, Invoice, Payout, PayoutAccount, Price, Receipt, TopUp, UsageEvent
+from billing.models import (
+    Budget,
+    Card,
+    Customer,
+    GatewayProcess,
+    Invoice,
+    Payout,
+    PayoutAccount,
+    Plan,
+    Price,
+    Receipt,
+    ReceiptHead,
+    TopUp,
+    UsageEvent,
+)
 from billing.money import Nanos
+from billing.plans import make_plan
+from billing.subscriptions import subscribe
 from inference.gate.report import Report
 from marketplace.keys import KeySettings, issue_key, revoke_key
 from marketplace.models import ApiKey, Batch, CatalogueModel, ModelVersion, Organization, Prediction, RequestLog, WebhookDelivery
@@ -104,6 +120,14 @@ ROUTES = {
     "revenue": Route("/v1/revenue", is_live_only=True),
     "payouts": Route("/v1/payouts", is_live_only=True),
     "payout": Route("/v1/payouts/{payout}", names=("payout",), is_live_only=True),
+    "plans": Route("/v1/plans", is_live_only=True),
+    "plan": Route("/v1/plans/{plan}", names=("plan",), is_live_only=True),
+    "plan_quote": Route("/v1/plans/{other_plan}/quote", names=("other_plan",), is_live_only=True),
+    "subscriptions": Route(
+        "/v1/subscriptions", {"GET": None, "POST": {"plan": "{other_plan}"}}, is_live_only=True, own_statuses={"POST": 400}
+    ),
+    "subscription": Route("/v1/subscriptions/{subscription}", {"GET": None, "DELETE": None}, ("subscription",), is_live_only=True),
+    "subscription_resumption": Route("/v1/subscriptions/{subscription}/resume", {"POST": None}, ("subscription",), is_live_only=True),
     "receipts": Route("/v1/receipts", is_live_only=True),
     "receipt": Route("/v1/receipts/{request}", names=("request",), is_live_only=True),
     "nowhere": Route("/v1/nothing/here", is_open=True, own_status=404),
@@ -180,6 +204,11 @@ def settle_in(organization: Organization) -> Tenant:
     endpoint, _ = register_endpoint(organization, url="https://hooks.example/", events=["*"], description="", by="test")
     delivery = send_test(endpoint).deliveries.get()
     receive(organization, price, call)
+    plan, other_plan = (
+        make_plan(scope=model.path, code=code, name=code, fee_nanos=1000, unit="token", included_units=9, quota="hard", by="test")
+        for code in ("small", "large")
+    )
+    subscription = subscribe(organization.account, plan, by="test")
     number = f"202610-{organization.pk.hex[-12:]}"
     Invoice.objects.create(
         number=number,
@@ -206,6 +235,9 @@ def settle_in(organization: Organization) -> Tenant:
         "top_up": public_id("top", top_up.pk),
         "card": card.card_id,
         "payout": public_id("pay", sent.pk),
+        "plan": public_id("plan", plan.pk),
+        "other_plan": public_id("plan", other_plan.pk),
+        "subscription": public_id("sub", subscription.pk),
     }
     return Tenant(organization, secret, test_secret, ids)
 
@@ -218,6 +250,7 @@ def receive(organization: Organization, price: Price, call: RequestLog) -> None:
         source=str(call.key_id), process=process, seq=1, replayable=False, occurred_at=OCTOBER,
     )  # fmt: skip
     hashes = {"hash": bytes(32), "previous": bytes(32), "input_hash": bytes(32), "path": b"", "signature": bytes(64)}
+    ReceiptHead.objects.create(account=organization.account, seq=1, hash=bytes(32))
     Receipt.objects.create(event=event, account=organization.account, seq=1, position=0, size=1, key_id="k", **hashes)
 
 
@@ -254,6 +287,9 @@ def absent(organization: Organization) -> dict[str, str]:
         "top_up": public_id("top", uuid7()),
         "card": "pm_nobody",
         "payout": public_id("pay", uuid7()),
+        "plan": public_id("plan", uuid7()),
+        "other_plan": public_id("plan", uuid7()),
+        "subscription": public_id("sub", uuid7()),
     }
 
 
@@ -275,6 +311,8 @@ def state_of(organization: Organization) -> list[Any]:
         *organization.account.top_ups.order_by("pk").values(),
         *Card.objects.filter(customer__account=organization.account).values(),
         *organization.account.payouts.order_by("pk").values(),
+        *organization.account.subscriptions.order_by("pk").values(),
+        *Plan.objects.filter(scope__startswith=f"{organization.slug}/").order_by("pk").values(),
         *PayoutAccount.objects.filter(account=organization.account).values(),
         organization.audit_events.count(),
     ]

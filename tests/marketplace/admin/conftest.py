@@ -31,9 +31,11 @@ from billing.models import (
 )
 from billing.money import Nanos
 from billing.periods import hour_of
+from billing.plans import make_plan
 from billing.posting import post_usage
 from billing.refunding import refund_event
 from billing.shares import set_share
+from billing.subscriptions import subscribe
 from marketplace.credentials import digest
 from marketplace.models import ApiKey, ModelVersion, Organization, RequestLog, User
 
@@ -106,6 +108,8 @@ def everything(event: UsageEvent, organization: Organization) -> None:
     set_share("somebody/model", payee=organization.account, fee_basis_points=1500, by="test")
     post_usage(now=datetime.now(UTC) + timedelta(hours=2))
     refund_event(event.pk, reason="test", by="test")
+    plan = make_plan(scope="*", code="team", name="Team", fee_nanos=0, unit="token", included_units=9, quota="hard", by="test")
+    subscribe(organization.account, plan, by="test")
     invoice = Invoice.objects.create(
         number="202610-000000000001",
         account=organization.account,

@@ -10,7 +10,9 @@ from referencing.jsonschema import DRAFT202012
 from billing import payout_runs
 from billing.ids import public_id
 from billing.invoicing import close_period
-from billing.models import Account, Card, Payout, Receipt
+from billing.models import Account, Card, Payout, Receipt, ReceiptHead
+from billing.plans import make_plan
+from billing.subscriptions import subscribe
 from inference.gate.examine import Examination
 from inference.gate.report import Report, passed
 from marketplace.models import ApiKey, Organization
@@ -102,12 +104,19 @@ def test_every_operation_answers_as_documented(till: Till, document: dict[str, A
     use(key)
     call = use(key, at=datetime(2026, 10, 5, tzinfo=UTC))
     hashes = {"hash": bytes(32), "previous": bytes(32), "input_hash": bytes(32), "path": b"", "signature": bytes(64)}
+    ReceiptHead.objects.create(account=key.organization.account, seq=1, hash=bytes(32))
     Receipt.objects.create(event_id=call.pk, account=key.organization.account, seq=1, position=0, size=1, key_id="k", **hashes)
     invoice = close_period(key.organization.account, datetime(2026, 10, 1, tzinfo=UTC), now=datetime(2026, 11, 2, tzinfo=UTC))
     doomed = api.post("/v1/keys", {"name": "doomed"}).json()
     endpoint, _ = register_endpoint(key.organization, url="https://hooks.example/", events=["*"], description="", by=key)
     doomed_endpoint, _ = register_endpoint(key.organization, url="https://hooks.example/doomed", events=["*"], description="", by=key)
+    plan, begun = (
+        make_plan(scope=scope, code="p", name="P", fee_nanos=0, unit="token", included_units=9, quota="hard", by="test")
+        for scope in ("farebox/sentiment", "*")
+    )
     names = {
+        "plan_id": public_id("plan", plan.pk),
+        "subscription_id": public_id("sub", subscribe(key.organization.account, begun, by="test").pk),
         "key_id": public_id("key", key.pk),
         "request_id": public_id("req", call.pk),
         "number": invoice.number,
@@ -123,6 +132,7 @@ def test_every_operation_answers_as_documented(till: Till, document: dict[str, A
         "payout_id": public_id("pay", _earned(till, key.organization.account).pk),
     }
     bodies = {
+        "create_subscription": {"plan": public_id("plan", plan.pk)},
         "create_top_up": {"amount": "25.00"},
         "create_key": {"name": "made"},
         "update_key": {"name": "renamed"},

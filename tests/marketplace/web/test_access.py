@@ -10,6 +10,8 @@ from django.utils import timezone
 from billing.ids import public_id
 from billing.invoicing import close_period
 from billing.models import TopUp
+from billing.plans import make_plan
+from billing.subscriptions import subscribe
 from marketplace.models import ApiKey, CatalogueModel, ModelVersion, Organization, User
 from marketplace.tenants import found_organization
 from marketplace.web.figures import month_start
@@ -52,12 +54,15 @@ OWNED = {
         "invoice_pdf",
     ),
     *("prediction", "prediction_state", "prediction_cancel", "batch", "batch_state", "batch_cancel", "batch_results"),
+    *("plan_confirm", "subscription_cancel", "subscription_resume"),
     *("webhook", "webhook_deliveries", "webhook_rotate", "webhook_test", "webhook_switch", "webhook_delete", "webhook_resend"),
 }
 # A provider's own models and versions, by the names that they have within the organization.
 OWN_MODELS = {
     "publish_model": 1,
     "publish_new_version": 1,
+    "publish_plans": 1,
+    "publish_plan_retire": 2,
     "publish_version": 2,
     "publish_state": 2,
     "publish_live": 2,
@@ -70,7 +75,7 @@ MEMBERS = sorted(
     if isinstance(pattern, URLPattern) and pattern.name not in OPEN | OWNED | OWN_MODELS.keys() | SENT | LED.keys()
 )
 POSTED = {
-    *("budget", "key_cap", "key_rotate", "prediction_cancel", "batch_cancel"),
+    *("budget", "key_cap", "key_rotate", "prediction_cancel", "batch_cancel", "subscription_resume"),
     *("webhook_rotate", "webhook_test", "webhook_switch", "webhook_delete", "webhook_resend"),
 }
 
@@ -128,6 +133,7 @@ def test_a_foreign_id_answers_as_an_absent_one(member: Client, name: str, foreig
     call = record_call(foreign_key, sentiment)
     invoice = _close_a_month(foreign_key, sentiment)
     top_up = TopUp.objects.create(account=foreign_key.organization.account, amount_cents=1, currency="usd", source="checkout", by="test")
+    plan, subscription = _foreign_plan(foreign_key)
     prefix = name.split("_", maxsplit=1)[0]
     foreign, absent = {
         "budget": (f"{public_id('key', foreign_key.pk)}_day", f"{public_id('key', call.pk)}_day"),
@@ -137,6 +143,8 @@ def test_a_foreign_id_answers_as_an_absent_one(member: Client, name: str, foreig
         "batch": (public_id("bat", queue_batch(foreign_key, sentiment, rows=1).pk), public_id("bat", call.pk)),
         "webhook": (public_id("whe", _foreign_endpoint(foreign_key)), public_id("whe", call.pk)),
         "invoice": (invoice, "209901-000000000000"),
+        "plan": (plan, public_id("plan", call.pk)),
+        "subscription": (subscription, public_id("sub", call.pk)),
         "top": (public_id("top", top_up.pk), public_id("top", foreign_key.pk)),
     }[prefix]
     ask = member.post if name in POSTED else member.get
@@ -145,6 +153,14 @@ def test_a_foreign_id_answers_as_an_absent_one(member: Client, name: str, foreig
 
     assert [reply.status_code for reply in replies] == [404, 404]
     assert _plain(replies[0].content, foreign) == _plain(replies[1].content, absent)
+
+
+def _foreign_plan(key: ApiKey) -> tuple[str, str]:
+    """A plan of somebody's private model, and their subscription."""
+    owner = key.organization
+    model = CatalogueModel.objects.create(owner=owner, name="private", title="Private", summary="", task="x")
+    plan = make_plan(scope=model.path, code="p", name="P", fee_nanos=0, unit="call", included_units=1, quota="hard", by="test")
+    return public_id("plan", plan.pk), public_id("sub", subscribe(owner.account, plan, by="test").pk)
 
 
 def _foreign_endpoint(key: ApiKey) -> UUID:
