@@ -28,6 +28,7 @@ MEMBERS = [
     "/requests/?status=failed",
     "/usage/?by=key",
     "/invoices/",
+    "/billing/plans/",
     "/invoices/current/",
     "/invoices/current/calls/",
     "/revenue/",
@@ -128,7 +129,8 @@ def test_the_language_is_chosen_and_kept(window: Callable[..., Watched]) -> None
     expect(page.get_by_role("heading", level=1)).to_have_text("注册")
 
 
-@pytest.mark.parametrize("path", ["/keys/", "/keys/new/", "/requests/", "/usage/", "/invoices/", "/models/", "/docs/"])
+@pytest.mark.parametrize("path", ["/keys/", "/keys/new/", "/requests/", "/usage/", "/invoices/",
+    "/billing/plans/", "/models/", "/docs/"])
 def test_pages_work_without_javascript(window: Callable[..., Watched], member: object, path: str) -> None:
     page = window(storage_state=member, java_script_enabled=False).open(path)
 
