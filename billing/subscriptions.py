@@ -171,8 +171,8 @@ def renew(subscription_id: UUID, *, grace: timedelta, now: datetime | None = Non
     account = Subscription.objects.select_related("account").get(pk=subscription_id).account
     lock_credit(account)
     row = Subscription.objects.select_for_update(of=("self",)).select_related("plan__fee_price", "account").get(pk=subscription_id)
-    if row.state not in _LIVE or row.paid_until > moment:
-        return None
+    if row.state not in _LIVE or row.paid_until > moment or row.account.under_review_at is not None:
+        return None  # An account whose books differ is charged when that is settled.
     if _is_over(row, moment):
         _end(row, Subscription.Reason.CANCELLED, at=row.ends_at or moment)
         return row

@@ -16,7 +16,7 @@ from billing.money import to_decimal_string
 from billing.subscriptions import Quote
 from marketplace import audit
 from marketplace.changes import organization_changed
-from marketplace.errors import NotFound
+from marketplace.errors import AccountUnderReview, NotFound
 from marketplace.models import ApiKey, CatalogueModel, Organization, User
 from marketplace.webhooks.outbox import emit
 
@@ -93,8 +93,10 @@ def subscribe(
     """Begin a plan, or change to it from another one of its scope; gateways know within a second.
 
     Raises:
-        PlanNotOffered, AlreadySubscribed, QuoteOutdated, FeeUnpaid: nothing was charged or changed.
+        PlanNotOffered, AlreadySubscribed, QuoteOutdated, FeeUnpaid, AccountUnderReview: nothing was charged or changed.
     """
+    if organization.account.under_review_at is not None:
+        raise AccountUnderReview
     row = subscriptions.subscribe(organization.account, plan, by=_name(by), as_of=as_of, most_nanos=most_nanos)
     action = "subscription.changed" if row.previous_id else "subscription.began"
     audit.record(organization, action=action, target=public_id("sub", row.pk), by=by, details={"plan": plan.sku})

@@ -178,7 +178,7 @@ class Subscriptions(Endpoint):
         takes=SubscriptionForm,
         answers=SubscriptionView,
         status=201,
-        refusals=["request_malformed", *_REFUSED, "quote_outdated", "fee_unpaid", "body_too_large"],
+        refusals=["request_malformed", *_REFUSED, "quote_outdated", "fee_unpaid", "account_under_review", "body_too_large"],
     )
     def post(self, request: Request) -> Response:
         """Begin a plan now, and pay the rest of the month. A plan of the same scope ends, and its unused part is given back."""

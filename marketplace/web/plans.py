@@ -21,9 +21,10 @@ from billing.pricing import Terms
 from billing.subscriptions import Used, used_now
 from marketplace import plans
 from marketplace.amounts import money
-from marketplace.errors import NotFound
+from marketplace.errors import AccountUnderReview, NotFound
 from marketplace.models import CatalogueModel, Organization
 from marketplace.plan_forms import PlanForm
+from marketplace.problems import problem_of
 from marketplace.web.access import MemberRequest, member_required
 
 
@@ -111,6 +112,8 @@ def confirm_plan(request: MemberRequest, plan_id: str) -> HttpResponse:
     if request.method == "POST":
         try:
             plans.subscribe(request.organization, plan, by=request.user, **_shown(request))
+        except AccountUnderReview as error:
+            refusal = str(problem_of(error).happened)
         except BillingError as error:
             refusal = _say(error)
         else:

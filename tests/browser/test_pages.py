@@ -129,8 +129,7 @@ def test_the_language_is_chosen_and_kept(window: Callable[..., Watched]) -> None
     expect(page.get_by_role("heading", level=1)).to_have_text("注册")
 
 
-@pytest.mark.parametrize("path", ["/keys/", "/keys/new/", "/requests/", "/usage/", "/invoices/",
-    "/billing/plans/", "/models/", "/docs/"])
+@pytest.mark.parametrize("path", ["/keys/", "/keys/new/", "/requests/", "/usage/", "/invoices/", "/billing/plans/", "/models/", "/docs/"])
 def test_pages_work_without_javascript(window: Callable[..., Watched], member: object, path: str) -> None:
     page = window(storage_state=member, java_script_enabled=False).open(path)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from billing.ids import public_id, uuid7
 from billing.ledger import balance, grant_credit
@@ -84,6 +85,15 @@ def test_a_fee_that_cannot_be_paid_is_402_and_charges_nothing(api: Api, plans: l
     reply = api.ask("POST", "/v1/subscriptions", {"plan": public_id("plan", dear.pk)})
 
     assert (reply.status_code, reply.json()["code"]) == (402, "fee_unpaid")
+    assert not UsageEvent.objects.exists()
+
+
+def test_an_account_under_review_begins_no_plan(api: Api, plans: list[Plan], organization: Organization) -> None:
+    type(organization.account).objects.filter(pk=organization.account.pk).update(under_review_at=timezone.now())
+
+    reply = api.ask("POST", "/v1/subscriptions", {"plan": public_id("plan", plans[0].pk)})
+
+    assert (reply.status_code, reply.json()["code"]) == (503, "account_under_review")
     assert not UsageEvent.objects.exists()
 
 
