@@ -17,6 +17,7 @@ from billing.models import (
     BooksCheckpoint,
     BooksRun,
     Budget,
+    CreditExpiry,
     CreditGrant,
     CreditPool,
     CreditReversal,
@@ -142,7 +143,9 @@ def _check_grants() -> Iterator[Difference]:
     grants = _sums(CreditGrant.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
     limits = dict(Budget.objects.filter(subject=ACCOUNT_SUBJECT).values_list("account_id", "limit_nanos"))
     reversed_ = _sums(CreditReversal.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
-    grants = {account: grants.get(account, 0) - reversed_.get(account, 0) for account in grants.keys() | reversed_.keys()}
+    expired = _sums(CreditExpiry.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
+    accounts = grants.keys() | reversed_.keys()
+    grants = {account: grants.get(account, 0) - reversed_.get(account, 0) - expired.get(account, 0) for account in accounts}
     lines = {account.pk: account.usable_line_nanos for account in Account.objects.exclude(credit_line_nanos=0)}
     with_lines = {account: grants.get(account, 0) + lines.get(account, 0) for account in grants.keys() | lines.keys()}
     yield from _compare("account limit", limits, with_lines)

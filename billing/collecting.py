@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from billing import credit_lines, dunning, ledger, outbox
 from billing.customers import lock_customer, notify, saved_cards
-from billing.models import Account, CreditGrant, CreditNote, CreditReversal, Customer, Invoice, InvoiceLine, Notice
+from billing.models import Account, CreditExpiry, CreditGrant, CreditNote, CreditReversal, Customer, Invoice, InvoiceLine, Notice
 from billing.money import NANOS_PER_CENT, Nanos
 from billing.providers import collects_money
 from billing.providers.base_invoices import InvoiceItem, InvoiceOrder, InvoiceState
@@ -53,7 +53,8 @@ def uncovered_nanos(account: Account) -> Nanos:
     granted = _total(CreditGrant.objects.filter(account=account), "amount_nanos")
     reversed_ = _total(CreditReversal.objects.filter(account=account), "amount_nanos")
     owed = sum(owed_cents(invoice) for invoice in Invoice.objects.filter(account=account, status__in=OWED)) * NANOS_PER_CENT
-    return Nanos(max(0, billed - granted + reversed_ - owed))
+    expired = _total(CreditExpiry.objects.filter(account=account), "amount_nanos")
+    return Nanos(max(0, billed - granted + reversed_ + expired - owed))
 
 
 def owed_cents(invoice: Invoice) -> int:
@@ -209,5 +210,8 @@ def _move(invoice: Invoice, status: Invoice.Status) -> bool:
     return True
 
 
-def _total(rows: QuerySet[CreditGrant] | QuerySet[CreditReversal] | QuerySet[InvoiceLine] | QuerySet[CreditNote], column: str) -> int:
+def _total(
+    rows: QuerySet[CreditGrant] | QuerySet[CreditExpiry] | QuerySet[CreditReversal] | QuerySet[InvoiceLine] | QuerySet[CreditNote],
+    column: str,
+) -> int:
     return int(rows.aggregate(total=Sum(column))["total"] or 0)

@@ -7,11 +7,13 @@ of usage, `provider:<account id>` what a provider of models earned and was not s
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, Sum
 
+from billing.credits import DEFAULT_PRIORITY
 from billing.errors import CreditPoolEmpty, GrantConflict
 from billing.ids import uuid7
 from billing.models import Account, Budget, CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
@@ -54,7 +56,16 @@ def open_account(*, name: str, currency: str = CURRENCY) -> Account:
     return account
 
 
-def grant_credit(account: Account, amount_nanos: Nanos, *, kind: str, reference: str, by: str) -> CreditGrant:
+def grant_credit(
+    account: Account,
+    amount_nanos: Nanos,
+    *,
+    kind: str,
+    reference: str,
+    by: str,
+    expires_at: datetime | None = None,
+    priority: int = DEFAULT_PRIORITY,
+) -> CreditGrant:
     """Give an account credit; it can be spent at once. Safe to repeat: one grant per reference.
 
     Args:
@@ -64,18 +75,25 @@ def grant_credit(account: Account, amount_nanos: Nanos, *, kind: str, reference:
             Free credit comes out of its pool: `grant_free_credit`.
         reference: What the grant is for, unique among all grants.
         by: Who gives it.
+        expires_at: When what is unspent of it leaves (`expiring.py`); None: never.
+        priority: 0 is used first, 100 last; among equals what expires sooner.
 
     Raises:
         GrantConflict: the reference was used for another account or amount. Nothing was granted.
-        ValueError: the amount or the kind cannot be. Nothing was granted.
+        ValueError: the amount, the kind or the priority cannot be. Nothing was granted.
     """
     _check_amount(amount_nanos)
+    if not 0 <= priority <= 100:
+        message = f"A priority of {priority} is not within 0..100."
+        raise ValueError(message)
     if kind == CreditGrant.Kind.FREE:
         message = "Free credit is granted out of its pool."
         raise ValueError(message)
     try:
         with transaction.atomic():
-            return _find_grant(account, amount_nanos, reference) or _grant(account, amount_nanos, CreditGrant.Kind(kind), reference, by)
+            return _find_grant(account, amount_nanos, reference) or _grant(
+                account, amount_nanos, CreditGrant.Kind(kind), reference, by, expires_at=expires_at, priority=priority
+            )
     except IntegrityError:  # Another gave it since we looked.
         found = _find_grant(account, amount_nanos, reference)
         if found is None:
@@ -83,7 +101,9 @@ def grant_credit(account: Account, amount_nanos: Nanos, *, kind: str, reference:
         return found
 
 
-def grant_free_credit(account: Account, *, amount_nanos: Nanos, pool_limit_nanos: Nanos, reference: str) -> CreditGrant:
+def grant_free_credit(
+    account: Account, *, amount_nanos: Nanos, pool_limit_nanos: Nanos, reference: str, expires_at: datetime | None = None
+) -> CreditGrant:
     """Give an account credit out of the finite pool of free credit. Safe to repeat: one grant per reference.
 
     Args:
@@ -91,6 +111,7 @@ def grant_free_credit(account: Account, *, amount_nanos: Nanos, pool_limit_nanos
         amount_nanos: More than 0.
         pool_limit_nanos: All free credit that may ever be given. Lowered below what was given, it stops there.
         reference: What the grant is for, unique among all grants.
+        expires_at: When what is unspent of it leaves; None: never.
 
     Raises:
         CreditPoolEmpty: the pool has too little left. Nothing was granted.
@@ -104,7 +125,7 @@ def grant_free_credit(account: Account, *, amount_nanos: Nanos, pool_limit_nanos
             if found is not None:
                 return found
             _draw_from_pool(fund_name(_FREE_POOL, account.currency), amount_nanos, pool_limit_nanos)
-            return _grant(account, amount_nanos, CreditGrant.Kind.FREE, reference, "system")
+            return _grant(account, amount_nanos, CreditGrant.Kind.FREE, reference, "system", expires_at=expires_at)
     except IntegrityError:  # Another gave it since we looked; what we drew is rolled back.
         found = _find_grant(account, amount_nanos, reference)
         if found is None:
@@ -192,11 +213,37 @@ def _find_grant(account: Account, amount_nanos: int, reference: str) -> CreditGr
     return found
 
 
-def _grant(account: Account, amount_nanos: int, kind: CreditGrant.Kind, reference: str, by: str) -> CreditGrant:
+def fund_of(grant: CreditGrant) -> str:
+    """Return the ledger account that what is unspent of a grant goes to: back where gifts come from; of others it is earned."""
+    fund = _FUNDS[CreditGrant.Kind(grant.kind)]
+    return fund_name(REVENUE if fund == PAYMENTS else fund, grant.account.currency)
+
+
+def _grant(
+    account: Account,
+    amount_nanos: int,
+    kind: CreditGrant.Kind,
+    reference: str,
+    by: str,
+    *,
+    expires_at: datetime | None = None,
+    priority: int = DEFAULT_PRIORITY,
+) -> CreditGrant:
     amounts = {fund_name(_FUNDS[kind], account.currency): -amount_nanos, credit_account_name(account): amount_nanos}
     posted = post(kind="grant", reference=f"grant:{reference}", by=by, amounts=amounts, owner=account)
-    Budget.objects.filter(account=account, subject=ACCOUNT_SUBJECT, starts_at=EPOCH).update(limit_nanos=F("limit_nanos") + amount_nanos)
-    return CreditGrant.objects.create(account=account, amount_nanos=amount_nanos, kind=kind, reference=reference, by=by, transaction=posted)
+    budget = Budget.objects.filter(account=account, subject=ACCOUNT_SUBJECT, starts_at=EPOCH)
+    budget.update(limit_nanos=F("limit_nanos") + amount_nanos)
+    return CreditGrant.objects.create(
+        account=account,
+        amount_nanos=amount_nanos,
+        kind=kind,
+        reference=reference,
+        by=by,
+        transaction=posted,
+        expires_at=expires_at,
+        priority=priority,
+        spent_before_nanos=budget.values_list("spent_nanos", flat=True).get(),  # Of a row that our UPDATE has locked.
+    )
 
 
 def _draw_from_pool(name: str, amount_nanos: int, limit_nanos: int) -> None:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from billing import (
     collecting,
     dunning,
+    expiring,
     invoicing,
     losses,
     payout_runs,
@@ -121,3 +122,9 @@ def check_receipts() -> None:
     """Make every receipt anew from its call, and log each that is not what was signed, or is missing, as an error."""
     for sentence in receipt_audit.check_receipts():
         log.error("A receipt does not hold: %s", sentence)
+
+
+@shared_task
+def expire_credit() -> None:
+    """Take from accounts what has expired and is neither spent nor held."""
+    expiring.expire_due()

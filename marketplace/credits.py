@@ -1,5 +1,6 @@
 """What the operator gives: credit, and charges back. Both with a reason, both on the record."""
 
+from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
@@ -13,7 +14,9 @@ from marketplace.models import Organization, User
 
 
 @transaction.atomic
-def give_credit(organization: Organization, *, amount_nanos: Nanos, reason: str, reference: str, by: User) -> CreditGrant:
+def give_credit(
+    organization: Organization, *, amount_nanos: Nanos, reason: str, reference: str, by: User, expires_at: datetime | None = None
+) -> CreditGrant:
     """Give an organization credit that it can spend at once. Safe to repeat: one grant per reference.
 
     Raises:
@@ -21,9 +24,13 @@ def give_credit(organization: Organization, *, amount_nanos: Nanos, reason: str,
         ValueError: the amount is out of range. Nothing was granted.
     """
     is_new = not CreditGrant.objects.filter(reference=reference).exists()
-    grant = grant_credit(organization.account, amount_nanos, kind=CreditGrant.Kind.OPERATOR, reference=reference, by=by.email)
+    grant = grant_credit(
+        organization.account, amount_nanos, kind=CreditGrant.Kind.OPERATOR, reference=reference, by=by.email, expires_at=expires_at
+    )
     if is_new:
         details = {"amount": to_decimal_string(amount_nanos), "reason": reason, "reference": reference}
+        if expires_at is not None:
+            details["expires_at"] = expires_at.isoformat()
         audit.record(organization, action="credit.granted", target=organization, by=by, details=details)
     return grant
 

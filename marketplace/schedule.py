@@ -12,6 +12,7 @@ BEAT_SCHEDULE: Final[dict[str, Any]] = {
     "check-receipts": {"task": "billing.tasks.check_receipts", "schedule": 86_400.0, "options": {"expires": 3600}},
     "post-usage": {"task": "billing.tasks.post_usage", "schedule": 300.0, "options": {"expires": 300}},
     "post-all-usage": {"task": "billing.tasks.post_all_usage", "schedule": 86_400.0, "options": {"expires": 3600}},
+    "expire-credit": {"task": "billing.tasks.expire_credit", "schedule": 30.0, "options": {"expires": 30}},
     "close-periods": {"task": "billing.tasks.close_periods", "schedule": 900.0, "options": {"expires": 600}},
     "run-predictions": {"task": "marketplace.tasks.run_predictions", "schedule": 5.0, "options": {"expires": 5}},
     "deliver-webhooks": {"task": "marketplace.tasks.deliver_webhooks", "schedule": 5.0, "options": {"expires": 5}},

@@ -129,6 +129,8 @@ PRICE_NOTICE_DAYS: Final = env_int("PRICE_NOTICE_DAYS", default=30, minimum=0, m
 PLAN_GRACE_HOURS: Final = env_int("PLAN_GRACE_HOURS", default=72, minimum=0, maximum=600)
 # Free credit for each verified e-mail address, in cents; 0 gives none.
 FREE_CREDIT_CENTS: Final = env_int("FREE_CREDIT_CENTS", default=500, minimum=0)
+# Days after which what is unspent of it leaves again; 0: never. Fewer cost less, and give people less time to try.
+FREE_CREDIT_DAYS: Final = env_int("FREE_CREDIT_DAYS", default=0, minimum=0, maximum=3660)
 # All free credit this site may ever give away, in cents: what a flood of sign-ups can cost.
 FREE_CREDIT_POOL_CENTS: Final = env_int("FREE_CREDIT_POOL_CENTS", default=1_000_000, minimum=0)
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from marketplace import audit, payments, plans, predictions, reviews, runner
 from marketplace.examining import waiting_versions
 from marketplace.models import ControlChange, GatewayReport, IdempotencyRecord, RequestLog, WebhookMessage
-from marketplace.webhooks import delivering, invoice_notices, notices
+from marketplace.webhooks import delivering, invoice_notices, mails, notices
 
 log = logging.getLogger(__name__)
 
@@ -106,5 +106,6 @@ def renew_plans() -> None:
 
 @shared_task
 def send_notices() -> None:
-    """Mail what organizations have to be told of their payments."""
+    """Mail what organizations have to be told of their payments and budgets."""
     payments.send_notices()
+    mails.send_budget_mails()

@@ -1,6 +1,7 @@
 """The rules of organizations: found, join, suspend."""
 
 import secrets
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -77,6 +78,7 @@ def _welcome_with_credit(organization: Organization, *, address: str) -> None:
             amount_nanos=Nanos(settings.FREE_CREDIT_CENTS * 10_000_000),
             pool_limit_nanos=Nanos(settings.FREE_CREDIT_POOL_CENTS * 10_000_000),
             reference=f"welcome:{_mailbox_of(address)}"[:_REFERENCE_LENGTH],
+            expires_at=timezone.now() + timedelta(days=settings.FREE_CREDIT_DAYS) if settings.FREE_CREDIT_DAYS else None,
         )
     except CreditPoolEmpty:
         audit.record(organization, action="credit.pool_empty", target=organization, by="system")

@@ -5,7 +5,7 @@ from billing.models.books import BooksCheckpoint, BooksRun
 from billing.models.budgets import Budget, GatewayProcess, Lease
 from billing.models.credit_notes import CreditNote, CreditNoteLine
 from billing.models.invoices import Invoice, InvoiceLine
-from billing.models.ledger import CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
+from billing.models.ledger import CreditExpiry, CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.models.outbox import OutboxRow
 from billing.models.payments import AutoRecharge, Card, CreditReversal, Customer, Dispute, Notice, PaymentRefund, TopUp
 from billing.models.payouts import BankPayout, Payout, PayoutAccount, PayoutCheck, PayoutReversal, PayoutRun
@@ -27,6 +27,7 @@ __all__ = [
     "BooksRun",
     "Budget",
     "Card",
+    "CreditExpiry",
     "CreditGrant",
     "CreditNote",
     "CreditNoteLine",

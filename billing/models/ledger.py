@@ -89,10 +89,44 @@ class CreditGrant(models.Model):
     reference = models.CharField(max_length=200, unique=True)
     by = models.CharField(max_length=120)
     transaction = models.OneToOneField(LedgerTransaction, models.PROTECT, related_name="+")
+    expires_at = models.DateTimeField(null=True, blank=True)  # Unspent by then, it leaves; None: never.
+    priority = models.PositiveSmallIntegerField(default=50)  # 0 is used first, 100 last.
+    # What the account had spent by then: `credits.py` tells from it which grant paid for what.
+    spent_before_nanos = models.BigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.CheckConstraint(condition=Q(amount_nanos__gt=0), name="grant_positive")]
+        constraints = [
+            models.CheckConstraint(condition=Q(amount_nanos__gt=0), name="grant_positive"),
+            models.CheckConstraint(condition=Q(priority__lte=100), name="grant_priority_in_range"),
+        ]
+        indexes = [models.Index(fields=["expires_at"], name="grant_by_expiry", condition=Q(expires_at__isnull=False))]
 
     def __str__(self) -> str:
         return f"{self.amount_nanos} nanos, {self.kind}"
+
+
+class CreditExpiry(models.Model):
+    """What was unspent of a grant when it had expired, and left the account. Append-only.
+
+    Several of one grant: what running calls held at the first is taken, where they give it back, by the next.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    account = models.ForeignKey(Account, models.PROTECT, related_name="credit_expiries")
+    grant = models.ForeignKey(CreditGrant, models.PROTECT, related_name="expiries")
+    amount_nanos = models.BigIntegerField()
+    spent_before_nanos = models.BigIntegerField()  # What the account had spent by then.
+    is_final = models.BooleanField()  # Nothing of it is left: the grant is not looked at again.
+    transaction = models.OneToOneField(LedgerTransaction, models.PROTECT, null=True, related_name="+")  # None: it was spent whole.
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(amount_nanos__gte=0), name="expiry_not_negative"),
+            models.CheckConstraint(condition=Q(amount_nanos=0) | Q(transaction__isnull=False), name="expiry_is_posted"),
+            models.UniqueConstraint(fields=["grant"], condition=Q(is_final=True), name="expiry_final_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount_nanos} nanos of {self.grant_id}"

@@ -1,5 +1,6 @@
 """Organizations and people: shown, suspended, given credit."""
 
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from allauth.account.models import EmailAddress
@@ -7,9 +8,10 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminDateWidget, UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget
 
 from billing.errors import AmountMalformed
 from billing.ids import uuid7
@@ -34,7 +36,10 @@ class CreditForm(ReasonForm):
     amount = forms.CharField(max_length=20, widget=UnfoldAdminDecimalFieldWidget(), help_text="US dollars, such as 25 or 12.50.")
     # Made with the page, so that sending it twice grants once.
     reference = forms.CharField(widget=forms.HiddenInput())
-    field_order = ("amount", "reason")
+    last_day = forms.DateField(
+        required=False, widget=UnfoldAdminDateWidget(), help_text="What is unspent at the end of this day, UTC, leaves again. Empty: never."
+    )
+    field_order = ("amount", "last_day", "reason")
 
     def clean_amount(self) -> Nanos:
         """Return the amount in nanos."""
@@ -79,6 +84,17 @@ class TaxForm(ReasonForm):
     )
     name = forms.CharField(max_length=40, required=False, widget=UnfoldAdminTextInputWidget(), help_text="As invoices print it.")
     field_order = ("rate", "name", "reason")
+
+    def clean_last_day(self) -> datetime | None:
+        """Return the moment at which it expires."""
+        day = self.cleaned_data["last_day"]
+        if day is None:
+            return None
+        expires_at = datetime.combine(day, time.min, tzinfo=UTC) + timedelta(days=1)
+        if expires_at <= timezone.now():
+            message = "This day has passed."
+            raise forms.ValidationError(message)
+        return expires_at
 
 
 class MembershipInline(TabularInline):
@@ -178,6 +194,7 @@ class OrganizationAdmin(FactAdmin):
                 reason=fields["reason"],
                 reference=f"operator:{fields['reference']}",
                 by=operator_of(request),
+                expires_at=fields["last_day"],
             )
 
         form = bind(CreditForm, request, initial={"reference": str(uuid7())})

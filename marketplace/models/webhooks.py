@@ -97,10 +97,13 @@ class Notice(models.Model):
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")
     about = models.CharField(max_length=160)  # "budget:account:1970-01-01:5000000000:80".
+    mail = models.JSONField(null=True, blank=True)  # What owners are told by mail, too; None: nothing.
+    mailed_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["organization", "about"], name="notice_once")]
+        indexes = [models.Index(fields=["id"], name="notice_unmailed", condition=Q(mail__isnull=False, mailed_at__isnull=True))]
 
     def __str__(self) -> str:
         return self.about

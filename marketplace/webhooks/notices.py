@@ -4,18 +4,17 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from billing.agreements import QUOTA_PREFIX
 from billing.ids import public_id
 from billing.models import Budget
 from billing.money import to_decimal_string
-from marketplace.models import ApiKey, Notice, Organization, RequestLog
+from marketplace.models import ApiKey, Cap, Notice, Organization, RequestLog
+from marketplace.models.caps import BALANCE, DEFAULT_THRESHOLDS, INTERVALS, BudgetName, name_of
 from marketplace.webhooks.outbox import emit
 
-# Percent of a budget's limit. The last one is `budget.exhausted`.
-THRESHOLDS: Final = (50, 80, 100)
 # A key's organization is told so long before it expires.
 KEY_NOTICE: Final = timedelta(days=7)
 # How far back a refusal for lack of money counts: a little more than a round.
@@ -31,16 +30,19 @@ def _look_at_budgets() -> int:
     now = timezone.now()
     running = Budget.objects.filter(Q(ends_at__isnull=True) | Q(ends_at__gt=now), starts_at__lte=now, limit_nanos__gt=0)
     running = running.exclude(subject__startswith=QUOTA_PREFIX)  # Its amounts are units: the Billing page shows them.
-    # Half is the first threshold: what is below it is not even read.
-    filled = running.filter(Q(spent_nanos__gte=F("limit_nanos") / 2) | Q(pk__in=_refused_budgets())).select_related("account__organization")
     refused = set(_refused_budgets())
+    # Half is the first threshold where nobody set others: what is below it is not even read.
+    own = Cap.objects.filter(organization__account=OuterRef("account"), subject=OuterRef("subject"))
+    filled = running.filter(Q(spent_nanos__gte=F("limit_nanos") / 2) | Q(pk__in=refused) | (Q(spent_nanos__gt=0) & Exists(own)))
+    filled = filled.select_related("account__organization")
     told = 0
     for budget in filled.iterator(chunk_size=500):
         organization: Organization | None = getattr(budget.account, "organization", None)
         if organization is None:
             continue
         percent = 100 if budget.pk in refused else budget.spent_nanos * 100 // budget.limit_nanos
-        passed = [threshold for threshold in THRESHOLDS if percent >= threshold]
+        cap = Cap.objects.filter(organization=organization, subject=budget.subject).first()
+        passed = [threshold for threshold in (cap.thresholds if cap else DEFAULT_THRESHOLDS) if percent >= threshold]
         if passed:
             told += _tell_budget(organization, budget, passed)
     return told
@@ -56,7 +58,8 @@ def _refused_budgets() -> list[int]:
     )
     found: list[int] = []
     for account_id, cap_id in refused[:1000]:
-        candidates = Budget.objects.filter(account_id=account_id, subject__in=["account", f"key:{cap_id}"], limit_nanos__gt=0)
+        names = [BALANCE, *(BudgetName(holder, interval, cap_id) for holder in ("organization", "key") for interval in INTERVALS)]
+        candidates = Budget.objects.filter(account_id=account_id, subject__in=[name.subject for name in names], limit_nanos__gt=0)
         candidates = candidates.filter(Q(ends_at__isnull=True) | Q(ends_at__gt=timezone.now()))
         # Of those that it was charged to, the one with the least left is why.
         tightest = min(candidates, key=lambda budget: budget.limit_nanos - budget.spent_nanos, default=None)
@@ -73,19 +76,20 @@ def _tell_budget(organization: Organization, budget: Budget, passed: list[int]) 
         if not fresh or fresh[-1] != passed[-1]:
             return 0
         event = "budget.exhausted" if passed[-1] == 100 else "budget.threshold"
-        emit(organization, event, _budget_fields(budget, passed[-1]))
+        fields = _budget_fields(budget, passed[-1])
+        emit(organization, event, fields)
+        Notice.objects.filter(organization=organization, about=f"{about}:{passed[-1]}").update(mail=fields)
     return 1
 
 
 def _budget_fields(budget: Budget, threshold: int) -> dict[str, Any]:
-    key = None
-    if budget.subject.startswith("key:"):
-        newest = ApiKey.objects.filter(cap_id=budget.subject.removeprefix("key:")).order_by("-created_at").first()
-        key = public_id("key", newest.pk) if newest else None
+    name = name_of(budget.subject)
+    newest = ApiKey.objects.filter(cap_id=name.cap_id).order_by("-created_at").first() if name.cap_id else None
     return {
         "object": "budget",
-        "subject": "key" if budget.subject.startswith("key:") else budget.subject,
-        "key": key,
+        "subject": name.holder if name.holder in {"organization", "key"} else budget.subject,
+        "key": public_id("key", newest.pk) if newest else None,
+        "key_name": newest.name if newest else None,
         "interval": budget.interval,
         "threshold_percent": threshold,
         "limit": to_decimal_string(budget.limit_nanos),

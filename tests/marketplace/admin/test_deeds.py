@@ -68,6 +68,17 @@ def test_no_nonsense_is_granted(desk: Client, organization: Organization, amount
     assert not CreditGrant.objects.exists()
 
 
+def test_credit_can_be_given_with_a_last_day(desk: Client, organization: Organization) -> None:
+    page = deed(ORGANIZATION, "give_credit", organization.pk)
+    form = {"amount": "5", "reason": "trial", "reference": "trial"}
+
+    desk.post(page, {**form, "last_day": "2020-01-31"})
+    assert not CreditGrant.objects.exists()
+    desk.post(page, {**form, "last_day": "2099-01-31"})
+
+    assert CreditGrant.objects.get().expires_at == datetime(2099, 2, 1, tzinfo=UTC)
+
+
 def test_a_reference_of_another_grant_is_told_and_grants_nothing(desk: Client, organization: Organization) -> None:
     page = deed(ORGANIZATION, "give_credit", organization.pk)
     desk.post(page, {"amount": "1", "reason": "r", "reference": "x"})

@@ -11,12 +11,13 @@ from billing.ids import public_id
 from billing.ledger import grant_credit
 from billing.models import Budget
 from billing.money import Nanos
-from billing.periods import EPOCH, month_of
+from billing.periods import EPOCH, day_of, month_of
 from marketplace.keys import KeySettings, issue_key
-from marketplace.models import ApiKey, ModelVersion, Organization, WebhookMessage
+from marketplace.models import ApiKey, Cap, ModelVersion, Organization, WebhookMessage
 from marketplace.publishing import retire_version
 from marketplace.webhooks import notices
 from marketplace.webhooks.endpoints import register_endpoint
+from marketplace.webhooks.mails import send_budget_mails
 from tests.marketplace.web.recorded import record_call
 
 
@@ -131,3 +132,53 @@ def test_a_retired_version_is_told_to_its_owner_and_its_callers_alone(
     assert [event for event, _ in told(organization)] == ["version.retired"]
     assert [event for event, _ in told(house)] == ["version.retired"]
     assert told(other_organization) == []
+
+
+def test_owners_are_mailed_once_of_each_threshold(organization: Organization, budget: Budget, mailoutbox: list[Any]) -> None:
+    for spent in (510_000, 600_000, 1_000_000):
+        spend(organization, spent)
+        notices.look()
+        send_budget_mails()
+        send_budget_mails()
+
+    assert [(mail.subject, mail.to) for mail in mailoutbox] == [
+        ("acme: 50 % of a budget is used", ["ada@example.com"]),
+        ("acme: a budget is used up", ["ada@example.com"]),
+    ]
+    assert "0.000510000 of 0.001000000 USD is spent." in mailoutbox[0].body
+    assert "/budgets/" in mailoutbox[0].body
+
+
+def test_a_budgets_own_thresholds_count(organization: Organization, budget: Budget, mailoutbox: list[Any]) -> None:
+    Cap.objects.create(organization=organization, subject="account", thresholds=[10, 95])
+    Cap.objects.create(organization=organization, subject="organization:month", limit_nanos=1_000, thresholds=[])
+    starts_at, ends_at = month_of(timezone.now())
+    Budget.objects.create(
+        account=organization.account, subject="organization:month", interval="month", starts_at=starts_at, ends_at=ends_at,
+        limit_nanos=1_000, spent_nanos=1_000,
+    )  # fmt: skip
+    for spent in (90_000, 110_000, 850_000, 950_000):
+        spend(organization, spent)
+        notices.look()
+    send_budget_mails()
+
+    assert [data["threshold_percent"] for _, data in told(organization)] == [10, 95]
+    assert len(mailoutbox) == 2
+
+
+def test_an_organizations_cap_is_told_each_period(organization: Organization, mailoutbox: list[Any]) -> None:
+    starts_at, ends_at = day_of(timezone.now())
+    for earlier in (1, 0):
+        shift = timedelta(days=earlier)
+        Budget.objects.create(
+            account=organization.account, subject="organization:day", interval="day", starts_at=starts_at - shift,
+            ends_at=ends_at - shift, limit_nanos=1_000, spent_nanos=800,
+        )  # fmt: skip
+    notices.look()
+    notices.look()
+
+    assert [(event, data["subject"], data["interval"]) for event, data in told(organization)] == [
+        ("budget.threshold", "organization", "day")
+    ]
+    assert send_budget_mails() == 1
+    assert "a cap of the organization" in mailoutbox[0].body
