@@ -127,9 +127,8 @@ CURRENCY: Final = env_choice("CURRENCY", default="usd", choices=("usd", "eur", "
 PRICE_NOTICE_DAYS: Final = env_int("PRICE_NOTICE_DAYS", default=30, minimum=0, maximum=366)
 # Hours of a new month that a plan goes on while its fee cannot be paid. More forgives customers longer; 0 ends it at once.
 PLAN_GRACE_HOURS: Final = env_int("PLAN_GRACE_HOURS", default=72, minimum=0, maximum=600)
-# Free credit for each verified e-mail address, in cents; 0 gives none.
+# Free credit for each verified e-mail address, in cents; 0 gives none. Unspent, it leaves after so many days; 0: never.
 FREE_CREDIT_CENTS: Final = env_int("FREE_CREDIT_CENTS", default=500, minimum=0)
-# Days after which what is unspent of it leaves again; 0: never. Fewer cost less, and give people less time to try.
 FREE_CREDIT_DAYS: Final = env_int("FREE_CREDIT_DAYS", default=0, minimum=0, maximum=3660)
 # All free credit this site may ever give away, in cents: what a flood of sign-ups can cost.
 FREE_CREDIT_POOL_CENTS: Final = env_int("FREE_CREDIT_POOL_CENTS", default=1_000_000, minimum=0)
