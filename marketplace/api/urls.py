@@ -5,6 +5,7 @@ from django.urls import path, re_path
 from marketplace.api.batches import BatchCancellation, Batches, BatchResults, OneBatch
 from marketplace.api.budgets import Budgets, OneBudget
 from marketplace.api.catalogue import Model, ModelOpenApi, Models
+from marketplace.api.credit_grants import CreditGrants
 from marketplace.api.endpoint import GatewayOnly, Nowhere
 from marketplace.api.invoices import Invoice, Invoices, UpcomingInvoice
 from marketplace.api.keys import Key, KeyRevocation, KeyRotation, Keys
@@ -38,6 +39,7 @@ urlpatterns = [
     re_path(r"^models/[^/]+/[^/]+/(?:predict|predictions|estimate|explain)$", GatewayOnly.as_view(), name="gateway_only"),
     path("organization", Organization.as_view(), name="organization"),
     path("balance", Balance.as_view(), name="balance"),
+    path("credit-grants", CreditGrants.as_view(), name="credit_grants"),
     path("budgets", Budgets.as_view(), name="budgets"),
     path("budgets/<str:budget_id>", OneBudget.as_view(), name="budget"),
     path("top-ups", TopUps.as_view(), name="top_ups"),

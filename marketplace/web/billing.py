@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 from billing import topups, webhooks
 from billing.customers import saved_cards
 from billing.errors import BillingError, CardMissing, PaymentsFrozen, ProviderRefused, ProviderUnavailable, TopUpOutOfRange
+from billing.expiring import list_grants
 from billing.ids import parse_public_id, public_id
 from billing.models import AutoRecharge, Customer, TopUp
 from billing.money import NANOS_PER_CENT
@@ -52,6 +53,7 @@ def _context(request: MemberRequest, **forms: Any) -> dict[str, Any]:
         "top_up_form": TopUpForm(),
         "recharge_form": RechargeForm.of(recharge),
         "recharge": recharge,
+        "grants": [state for state in list_grants(account) if state.left_nanos],
         "recharged_cents": charged_this_month(account, now=timezone.now()),
         "cards": saved_cards(account),
         "held": held_by(request.organization),

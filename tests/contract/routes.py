@@ -45,6 +45,7 @@ ROUTES = {
     "gateway_only": Route("/v1/models/farebox/sentiment/predict", is_open=True, own_status=405),
     "organization": Route("/v1/organization"),
     "balance": Route("/v1/balance", is_live_only=True),
+    "credit_grants": Route("/v1/credit-grants", is_live_only=True),
     "budgets": Route("/v1/budgets", is_live_only=True),
     "budget": Route("/v1/budgets/{key}_day", {"GET": None, "PATCH": {"limit": "0", "thresholds": []}}, ("key",), is_live_only=True),
     "usage": Route("/v1/usage"),

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from billing.ids import public_id
+from billing.ledger import grant_credit
 from billing.models import Budget
+from billing.money import Nanos
 from billing.periods import day_of
 from marketplace.keys import rotate_key
 from marketplace.models import ApiKey, AuditEvent, Cap, ControlChange, Organization
@@ -123,3 +125,18 @@ def test_a_subject_and_its_name_are_one(key: ApiKey) -> None:
         assert name_of(name.subject) == name
     for stranger in ("quota:1", "key:nonsense", "organization:year", "key:", ""):
         assert not name_of(stranger).holder
+
+
+def test_credit_is_shown_by_grant_in_the_order_of_its_use(api: Any, organization: Organization) -> None:
+    expires_at = datetime(2099, 2, 1, tzinfo=UTC)
+    grant_credit(organization.account, Nanos(4 * 10**9), kind="operator", reference="lasting", by="test")
+    grant_credit(organization.account, Nanos(10**9), kind="operator", reference="gift", by="test", expires_at=expires_at)
+    grant_credit(organization.account, Nanos(10**9), kind="operator", reference="first", by="test", priority=0)
+    Budget.objects.filter(account=organization.account).update(spent_nanos=15 * 10**8)
+
+    rows = api.get("/v1/credit-grants").json()["data"]
+
+    assert [(row["left"], row["used"], row["expires_at"]) for row in rows] == [
+        ("0.500000000", "0.500000000", "2099-02-01T00:00:00Z"),
+        ("4.000000000", "0.000000000", None),
+    ]

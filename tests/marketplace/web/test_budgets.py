@@ -79,3 +79,13 @@ def test_anothers_budget_is_not_found(member: Client, other_organization: Organi
     reply = member.post(reverse("budget", args=[f"{public_id('key', theirs.pk)}_day"]), {"limit": "0"})
 
     assert (reply.status_code, Cap.objects.count()) == (404, 0)
+
+
+def test_the_billing_page_shows_what_is_left_of_each_grant_and_when_it_expires(member: Client, organization: Organization) -> None:
+    expires_at = datetime(2099, 2, 1, tzinfo=UTC)
+    grant_credit(organization.account, Nanos(10**9), kind="operator", reference="gift", by="test", expires_at=expires_at)
+    Budget.objects.filter(account=organization.account).update(spent_nanos=25 * 10**7)
+
+    text = say(member.get(reverse("billing")).content.decode())
+
+    assert "Given by the operator 2099-02-01 00:00 $0.75 $1.00" in text
