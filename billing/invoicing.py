@@ -22,7 +22,7 @@ from billing.money import Nanos, round_to_cents
 from billing.periods import month_of
 from billing.prices import terms_of
 from billing.pricing import rebate, shape_of
-from billing.receipting import leaves_by_line, root_of_line
+from billing.receipting import roots_by_line
 from billing.share_rebates import take_back_share
 from billing.tax import buyer_lines, post_tax, rate_of, seller_lines, tax_within
 
@@ -223,7 +223,7 @@ def _persist(account: Account, bill: Bill) -> Invoice:
         seller=seller_lines(),
         buyer=buyer_lines(account),
     )
-    proofs = leaves_by_line(account, since=bill.starts_at, until=bill.ends_at)
+    roots = roots_by_line(account, since=bill.starts_at, until=bill.ends_at)
     InvoiceLine.objects.bulk_create(
         InvoiceLine(
             invoice=invoice,
@@ -235,7 +235,7 @@ def _persist(account: Account, bill: Bill) -> Invoice:
             charge_nanos=line.charge_nanos,
             amount_cents=line.amount_cents,
             remainder_nanos=line.remainder_nanos,
-            merkle_root=root_of_line(proofs.get((line.sku, line.price_id), ())),
+            merkle_root=roots.get((line.sku, line.price_id), ""),
         )
         for line in bill.lines
     )

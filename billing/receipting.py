@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 import orjson
+from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -14,13 +15,18 @@ from django.utils import timezone
 from billing.ids import public_id
 from billing.models import Account, Receipt, ReceiptKey, UsageEvent
 from billing.receipts import GENESIS, VERSION, Signed, Signer, leaf_hash, merkle_path, merkle_paths, merkle_root, render_token
-from billing.sql import fetch, insert_rows, is_sqlite, uuid_values
+from billing.sql import fetch, insert_rows, is_sqlite, time_value, uuid_value, uuid_values
 
 _HEADS: Final = "SELECT account_id, seq, hash FROM billing_receipthead WHERE account_id IN (%s) ORDER BY account_id"
 _INSERT: Final = "INSERT INTO billing_receipt (event_id, account_id, seq, hash, previous, input_hash, model_digest, position, size, path, signature, key_id)"
 _INSERT_HEADS: Final = "INSERT INTO billing_receipthead (account_id, seq, hash)"
 _MOVE_HEADS: Final = "ON CONFLICT (account_id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash"
+_LEAVES: Final = (
+    "SELECT e.sku, e.price_id, r.hash FROM billing_usageevent e JOIN billing_receipt r ON r.event_id = e.id "
+    "WHERE e.account_id = %s AND e.occurred_at >= %s AND e.occurred_at < %s AND e.price_id IS NOT NULL ORDER BY r.seq"
+)
 _PAGE: Final = 1000
+_ROWS: Final = 5000
 
 
 class Metered(Protocol):
@@ -228,9 +234,18 @@ class _Told:
         self.input_hash, self.model_digest, self.call = bytes(receipt.input_hash), receipt.model_digest, ""
 
 
-def root_of_line(leaves: Sequence[tuple[UUID, bytes]]) -> str:
-    """Return the Merkle root of an invoice line's receipts in hexadecimal; empty for none."""
-    return merkle_root([leaf for _, leaf in leaves]).hex() if leaves else ""
+def roots_by_line(account: Account, *, since: datetime, until: datetime) -> dict[tuple[str, UUID], str]:
+    """Return the Merkle roots of a period's receipts by SKU and price, in hexadecimal; nothing for a line without receipts.
+
+    Read beside the ORM, which costs some 10 us a row: a month may have ten million.
+    """
+    lines: dict[tuple[str, Any], list[bytes]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_LEAVES, [uuid_value(account.pk), time_value(since), time_value(until)])
+        while rows := cursor.fetchmany(_ROWS):
+            for sku, price, leaf in rows:
+                lines.setdefault((sku, price), []).append(bytes(leaf))
+    return {(sku, UUID(str(price))): merkle_root(leaves).hex() for (sku, price), leaves in lines.items()}
 
 
 class Inclusion(NamedTuple):
