@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +36,7 @@ from billing.refunding import refund_event
 from billing.settling import Bill, Settlement
 from billing.verify import verify
 from tests.billing.facts import usage_of, whole_account, with_meter
+from tests.tampering import behind_our_back
 
 OCTOBER = datetime(2025, 10, 1, tzinfo=UTC)
 NOVEMBER = datetime(2025, 11, 1, tzinfo=UTC)
@@ -183,21 +183,6 @@ def closed(account: Account, price: Price) -> Invoice:
     paid = calls(account, price, 6)
     refund_event(paid[2][0].event_id, reason="test", by="test")
     return close_period(account, OCTOBER)
-
-
-def behind_our_back(statement: str) -> None:
-    """Change the database as who has its password could: without the triggers."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-        triggers = cursor.fetchall()
-        cursor.execute("PRAGMA foreign_keys = OFF")
-        for name, _ in triggers:
-            cursor.execute(f"DROP TRIGGER {name}")
-        cursor.execute(statement)
-        assert cursor.rowcount == 1
-        for _, sql in triggers:
-            cursor.execute(sql)
-        cursor.execute("PRAGMA foreign_keys = ON")
 
 
 @pytest.mark.django_db(transaction=True)

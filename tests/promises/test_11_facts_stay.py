@@ -25,6 +25,7 @@ from billing.refunding import refund_event
 from billing.rerating import rederive_invoices
 from billing.settling import Settlement, WriteSettlements
 from tests.billing.facts import Recorder
+from tests.tampering import behind_our_back
 
 pytestmark = pytest.mark.django_db
 MONTH = datetime(2025, 1, 1, tzinfo=UTC)
@@ -69,24 +70,6 @@ def facts(account: Account, price: Price) -> list[UsageEvent]:
 def what_shows() -> list[str]:
     """Return everything that our own checks find wrong."""
     return [*map(str, check_books()), *map(str, rederive_invoices()), *check_receipts()]
-
-
-def behind_our_back(statement: str) -> None:
-    """Run a statement as the database's owner could: with the triggers off and foreign keys unchecked."""
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SET session_replication_role = replica")
-            for one in statement.split(";"):
-                cursor.execute(one)
-            cursor.execute("SET session_replication_role = origin")
-            return
-        cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-        for (name,) in cursor.fetchall():
-            cursor.execute(f"DROP TRIGGER {name}")
-        cursor.execute("PRAGMA defer_foreign_keys = ON")
-        for one in statement.split(";"):
-            cursor.execute(one)
-            assert cursor.rowcount > 0
 
 
 def test_the_tables_of_facts_are_protected(facts: list[UsageEvent]) -> None:
