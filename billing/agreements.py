@@ -49,9 +49,14 @@ class Agreement:
 
 
 def agreements_of(account_id: UUID) -> Sequence[Agreement]:
-    """Return the account's subscriptions, and those that ended lately; single scopes before `EVERYTHING`, the newest first."""
+    """Return the account's subscriptions, and those that ended lately; single scopes before `EVERYTHING`, the newest first.
+
+    Not one that was changed: what was unused of it is given back, so calls that still wait do not use it. And not one
+    whose month is unpaid: it rests until the fee is paid, or a quota would be free in its days of grace.
+    """
     recent = Q(ends_at__isnull=True) | Q(ends_at__gt=timezone.now() - _KEPT)
     rows = Subscription.objects.filter(recent, account=account_id).select_related("plan__usage_price", "first_price")
+    rows = rows.exclude(state=Subscription.State.ENDED, reason=Subscription.Reason.CHANGED).exclude(state=Subscription.State.UNPAID)
     found = [_agreement(row) for row in rows.order_by("-starts_at", "-pk")]
     return sorted(found, key=lambda agreement: agreement.scope == EVERYTHING)
 

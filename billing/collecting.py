@@ -28,6 +28,7 @@ Status = Invoice.Status
 SMALLEST_CENTS: Final = 50
 # Forward only. Paid is last: money that came is credited, whatever was thought before.
 _RANK: Final = {Status.OPEN: 0, Status.PAST_DUE: 1, Status.UNCOLLECTIBLE: 2, Status.VOID: 3, Status.PAID: 4}
+# What was given up is not paid either: to pay the providers of it all the same, the operator voids it.
 OWED: Final = (Status.OPEN, Status.PAST_DUE, Status.UNCOLLECTIBLE)
 
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from billing import ledger
 from billing.customers import ensure_customer
 from billing.errors import CreditLineInvalid, PaymentsOff
+from billing.fees import lock_credit
 from billing.models import Account, Budget
 from billing.money import MAX_AMOUNT
 from billing.periods import EPOCH
@@ -66,7 +67,8 @@ def restore_line(account: Account) -> bool:
 
 
 def _lock(account: Account) -> Account:
-    return Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+    lock_credit(account)  # Before the account, as renewals and refunds do.
+    return Account.objects.get(pk=account.pk)
 
 
 def _move_limit(account: Account, by_nanos: int) -> None:

@@ -1,10 +1,12 @@
 """Disputed payments: the credit goes when the money does, and payments stand still until it is decided."""
 
+import logging
 from typing import Final
 
 from django.db import transaction
 from django.utils import timezone
 
+from billing.credit_lines import withdraw_line
 from billing.customers import lock_customer, notify
 from billing.ledger import grant_credit
 from billing.models import Account, CreditGrant, CreditReversal, Customer, Dispute, Notice, TopUp
@@ -12,6 +14,7 @@ from billing.money import NANOS_PER_CENT, Nanos
 from billing.providers.base import DisputeState
 from billing.reversals import reverse_credit
 
+log = logging.getLogger(__name__)
 Status = Dispute.Status
 _RANK: Final = {Status.INQUIRY: 0, Status.OPEN: 1, Status.WON: 2, Status.LOST: 2}
 
@@ -38,6 +41,28 @@ def apply_dispute(state: DisputeState) -> bool:
         _open(dispute, customer)
     if target in {Status.WON, Status.LOST}:
         _close(dispute, customer, is_won=target is Status.WON)
+    return True
+
+
+@transaction.atomic
+def stop_customer(state: DisputeState, *, customer_id: str) -> bool:
+    """Stop a customer who disputes another payment than a top-up, an invoice's: no credit stands for it that could be taken back.
+
+    Payments freeze and the credit line stops, until the operator has seen to it; False where the customer is not ours,
+    or nothing was taken.
+    """
+    found = Customer.objects.select_related("account").filter(customer_id=customer_id).exclude(customer_id="").first()
+    if found is None or _status_of(state) in {Status.INQUIRY, Status.WON}:
+        return False
+    customer = lock_customer(found.account)
+    if customer.frozen_at is None:
+        customer.frozen_at = timezone.now()
+        customer.save(update_fields=["frozen_at"])
+    withdraw_line(found.account)
+    log.error(
+        "Dispute %s of %d cents is of no top-up: write off or collect what account %s owes.", state.id, state.amount_cents, found.account_id
+    )
+    notify(found.account, Notice.Kind.DISPUTE_OPENED, subject=state.id)
     return True
 
 

@@ -45,8 +45,9 @@ def stop(invoice: Invoice) -> bool:
 
 
 def missed_invoices(*, now: datetime) -> list[Invoice]:
-    """Return the open invoices whose day has passed, the oldest first."""
-    return list(Invoice.objects.select_related("account").filter(status=Status.OPEN, due_at__lt=now).order_by("due_at"))
+    """Return the open invoices whose day has passed, the oldest first. Not one that cannot be paid yet: it has no page at the provider."""
+    missed = Invoice.objects.select_related("account").filter(status=Status.OPEN, due_at__lt=now).exclude(hosted_url="")
+    return list(missed.order_by("due_at"))
 
 
 def stop_lines(*, now: datetime) -> int:

@@ -11,17 +11,20 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Count, Sum
 from django.db.models.functions import Now
 
 from billing import collecting, ledger, posting
+from billing.customers import lock_customer
 from billing.errors import PeriodNotOver
+from billing.fees import lock_credit
 from billing.models import Account, CreditGrant, Invoice, InvoiceLine, UsageCounter, UsageEvent, UsageRefund, UsageRollup
 from billing.money import Nanos, round_to_cents
 from billing.periods import month_of
 from billing.prices import terms_of
 from billing.pricing import rebate, shape_of
+from billing.providers import collects_money
 from billing.receipting import roots_by_line
 from billing.share_rebates import take_back_share
 from billing.tax import buyer_lines, post_tax, rate_of, seller_lines, tax_within
@@ -95,8 +98,16 @@ def close_period(account: Account, starts_at: datetime, *, now: datetime | None 
         message = f"{starts_at.isoformat()} is not the start of a month."
         raise ValueError(message)
     with transaction.atomic():
-        # One close at a time, and no refund that books into the month meanwhile.
-        account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        # One close at a time, and no refund that books into the month meanwhile. Customer, credit, account: in the
+        # order that payments and renewals lock them, who come at the month's end, too.
+        if account.credit_line_nanos and collects_money():
+            lock_customer(account)
+        lock_credit(account)
+        account.refresh_from_db()
+        if connection.vendor == "postgresql":  # A large month's sums take as long as they take.
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL statement_timeout = 0")
+                cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         found = Invoice.objects.filter(account=account, starts_at=first).first()
         if found is not None:
             return found
@@ -112,11 +123,19 @@ def close_periods(*, now: datetime | None = None) -> int:
     """Close every month that is over and in which something was used; return how many were closed."""
     closed = 0
     for account in Account.objects.order_by("pk").iterator():
-        moment = now or _database_now(account)
-        for starts_at in _open_months(account, until=moment):
-            close_period(account, starts_at, now=moment)
-            closed += 1
+        try:
+            closed += _close_account(account, now=now)
+        except Exception:  # The next run tries again; the others need not wait for it.
+            log.exception("The months of %s could not be closed.", account.pk)
     return closed
+
+
+def _close_account(account: Account, *, now: datetime | None) -> int:
+    moment = now or _database_now(account)
+    months = _open_months(account, until=moment)
+    for starts_at in months:
+        close_period(account, starts_at, now=moment)
+    return len(months)
 
 
 def _open_months(account: Account, *, until: datetime) -> list[datetime]:

@@ -13,7 +13,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, Sum
 
-from billing.ledger import provider_account_name
+from billing.collecting import OWED, owed_cents
+from billing.ledger import balance, provider_account_name
 from billing.models import Account, Dispute, Invoice, LedgerAccount, LedgerEntry, UsagePosting
 from billing.money import NANOS_PER_CENT
 from billing.periods import hour_of
@@ -23,9 +24,6 @@ SENT: Final = "payout"
 NOT_SENT: Final = "payout_failed"
 CAME_BACK: Final = "payout_reversal"
 MOVES: Final = (SENT, NOT_SENT, CAME_BACK)
-
-# What was given up is not paid either: to pay the providers of it all the same, the operator voids it.
-_UNPAID: Final = (Invoice.Status.OPEN, Invoice.Status.PAST_DUE, Invoice.Status.UNCOLLECTIBLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,12 +117,20 @@ def _disputed(account: Account, currency: str, *, until: datetime) -> int:
 
 
 def _unpaid(account: Account, currency: str, *, until: datetime) -> int:
-    """Return the shares of calls on invoices that are due and not paid, of each up to what is left to pay; without those on hold."""
+    """Return the shares of calls that nobody has paid for yet, of each invoice or customer up to what it owes; without those on hold."""
     rows = UsagePosting.objects.filter(payee=account, transaction__created_at__lte=until)
     concerned = rows.filter(account=OuterRef("account"), period=OuterRef("starts_at"))
-    invoices = Invoice.objects.filter(Exists(concerned), status__in=_UNPAID, currency=currency)
+    invoices = Invoice.objects.filter(Exists(concerned), status__in=OWED, currency=currency)
     total = 0
     for invoice in invoices:
         shares = rows.filter(account=invoice.account_id, period=invoice.starts_at).aggregate(total=Sum("share_nanos"))["total"]
-        total += min((invoice.due_cents - invoice.paid_cents) * NANOS_PER_CENT, max(0, int(shares or 0)))
+        total += min((owed_cents(invoice) - invoice.paid_cents) * NANOS_PER_CENT, max(0, int(shares or 0)))
+    # Of months that are not over: what their callers owe by now, beyond all credit, and no invoice asks for yet.
+    for customer in Account.objects.filter(Exists(rows.filter(account=OuterRef("pk"))), credit_line_nanos__gt=0, currency=currency):
+        billed = Invoice.objects.filter(account=customer)
+        asked = sum(owed_cents(invoice) for invoice in billed.filter(status__in=OWED)) * NANOS_PER_CENT
+        shares = rows.filter(account=customer).exclude(period__in=billed.values("starts_at")).aggregate(total=Sum("share_nanos"))["total"]
+        now = balance(customer)
+        debt = now.spent - now.granted - asked
+        total += min(max(0, debt), max(0, int(shares or 0)))
     return total

@@ -12,14 +12,14 @@ from billing.agreements import quota_subject
 from billing.errors import AlreadySubscribed, FeeUnpaid, PlanNotOffered, QuoteOutdated, SubscriptionEnded
 from billing.fees import charge_fee, lock_credit
 from billing.ids import uuid7
-from billing.ledger import grant_credit
-from billing.models import Account, Budget, CreditGrant, Plan, Price, Subscription, SubscriptionFee, UsageCounter
+from billing.models import Account, Budget, Plan, Price, Subscription, SubscriptionFee, UsageCounter, UsageRefund
 from billing.money import Nanos
 from billing.periods import month_of
 from billing.plans import shape_with
 from billing.prices import set_price, shape_of_price, terms_of
 from billing.pricing import Terms
 from billing.proration import Span, given_back, part_of
+from billing.refunding import refund_event
 
 # For so long what was shown can be confirmed, to the nano.
 SHOWN_FOR: Final = timedelta(minutes=15)
@@ -115,8 +115,7 @@ def subscribe(
     if offer.previous is not None:
         _end(offer.previous, Subscription.Reason.CHANGED, at=moment)
         if offer.credit_nanos:
-            reference = f"proration:{offer.previous.pk}"
-            grant_credit(account, offer.credit_nanos, kind=CreditGrant.Kind.PRORATION, reference=reference, by=by)
+            _charge_used_part(offer.previous, offer.credit_nanos, by=by, now=moment)
     return _begin(account, offer, by=by, now=moment)
 
 
@@ -206,14 +205,35 @@ def _units_of(subscription: Subscription, terms: Terms, starts_at: datetime) -> 
     return counter.values_list("units", flat=True).first() or 0
 
 
+def _charge_used_part(row: Subscription, unused_nanos: Nanos, *, by: str, now: datetime) -> None:
+    """Give this month's fee back whole, and charge the part of it that was used as a fee of its own.
+
+    Not a grant of credit: a refund takes the provider's share back, too, and restores the credit that had paid, with
+    its day of expiry. Else changing to and fro would make shares of nothing, and expiring credit stay for ever.
+    """
+    fee = _fee_of(row, now)
+    assert fee is not None, "There is something unused, so there is a fee."
+    refund_event(fee.event_id, reason="The plan was changed; what was used of it is charged anew.", by=by)
+    used = fee.event.charge_nanos - unused_nanos
+    if used > 0:
+        sku = f"subscription:{row.pk.hex}:until:{now:%Y%m%d%H%M%S%f}"
+        price = set_price(sku=sku, unit=Price.Unit.MONTH, unit_nanos=used, meter=row.plan.scope, currency=row.plan.currency)
+        charge_fee(row.account, price, sku=row.plan.sku, occurred_at=now)
+
+
+def _fee_of(row: Subscription, moment: datetime) -> SubscriptionFee | None:
+    return row.fees.select_related("event").filter(starts_at__lte=moment, ends_at__gt=moment).first()
+
+
 def _unused(subscription: Subscription, month: Span, now: datetime) -> Nanos:
-    """Return what of the fee that was paid for this month is not used."""
-    if subscription.paid_until <= now:
+    """Return what of the fee that was paid for this month is not used; nothing where it was given back already."""
+    fee_row = _fee_of(subscription, now)
+    if subscription.paid_until <= now or fee_row is None or UsageRefund.objects.filter(event=fee_row.event_id).exists():
         return Nanos(0)
     paid = Span(max(subscription.starts_at, month.starts_at), month.ends_at)
     used = used_now(subscription, now=now)
     fee = subscription.plan.fee_nanos
-    return given_back(fee, month, paid, now=now, used=used.units, included=used.included)
+    return min(Nanos(fee_row.event.charge_nanos), given_back(fee, month, paid, now=now, used=used.units, included=used.included))
 
 
 def _begin(account: Account, offer: Quote, *, by: str, now: datetime) -> Subscription:

@@ -182,7 +182,11 @@ def _charge_refunded(charge_id: str) -> bool:
 
 def _dispute_changed(dispute_id: str) -> bool:
     state = provider().get_dispute(dispute_id)
-    return bool(state.payment) and _learn_payment(state.payment) and disputes.apply_dispute(state)
+    if not state.payment:
+        return False
+    if _learn_payment(state.payment):
+        return disputes.apply_dispute(state)
+    return disputes.stop_customer(state, customer_id=provider().get_payment(state.payment).customer)
 
 
 def _card_changed(card_id: str) -> bool:

@@ -1,5 +1,6 @@
 """The rules of plans: who may offer one, who may take it, and who is told. What it comes to is billing's matter."""
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,10 +17,12 @@ from billing.money import to_decimal_string
 from billing.subscriptions import Quote
 from marketplace import audit
 from marketplace.changes import organization_changed
-from marketplace.errors import AccountUnderReview, NotFound
+from marketplace.errors import AccountUnderReview, NotFound, ScopeMissing
 from marketplace.models import ApiKey, CatalogueModel, Organization, User
+from marketplace.models.caps import is_capped
 from marketplace.webhooks.outbox import emit
 
+log = logging.getLogger(__name__)
 Actor = User | ApiKey
 
 
@@ -94,9 +97,11 @@ def subscribe(
 
     Raises:
         PlanNotOffered, AlreadySubscribed, QuoteOutdated, FeeUnpaid, AccountUnderReview: nothing was charged or changed.
+        ScopeMissing: a key that has a cap asks. Nothing was charged or changed.
     """
     if organization.account.under_review_at is not None:
         raise AccountUnderReview
+    _check_may_spend(by)
     row = subscriptions.subscribe(organization.account, plan, by=_name(by), as_of=as_of, most_nanos=most_nanos)
     action = "subscription.changed" if row.previous_id else "subscription.began"
     audit.record(organization, action=action, target=public_id("sub", row.pk), by=by, details={"plan": plan.sku})
@@ -123,16 +128,31 @@ def resume(organization: Organization, row: Subscription, *, by: Actor) -> Subsc
 
     Raises:
         SubscriptionEnded: it has ended already.
+        ScopeMissing: a key that has a cap asks.
     """
+    _check_may_spend(by)
     row = subscriptions.resume(row)
     audit.record(organization, action="subscription.resumed", target=public_id("sub", row.pk), by=by, details={"plan": row.plan.sku})
     organization_changed(organization)
     return row
 
 
+def _check_may_spend(by: Actor) -> None:
+    """Refuse a key with a cap: a fee is the account's, and no cap of a key would count it."""
+    if isinstance(by, ApiKey) and is_capped(by):
+        message = "This API key has a cap, so it may not take on fees, which the cap would not count."
+        raise ScopeMissing(message)
+
+
 def renew_due() -> int:
     """Renew or end every subscription whose month is over; return how many changed. Safe to run twice."""
-    return sum(_renew(subscription_id) for subscription_id in subscriptions.due_subscriptions())
+    renewed = 0
+    for subscription_id in subscriptions.due_subscriptions():
+        try:
+            renewed += _renew(subscription_id)
+        except Exception:  # The next run tries again; the others need not wait for it.
+            log.exception("The subscription %s could not be renewed.", subscription_id)
+    return renewed
 
 
 @transaction.atomic
@@ -141,7 +161,9 @@ def _renew(subscription_id: UUID) -> bool:
     if row is None:
         return False
     organization: Organization | None = getattr(row.account, "organization", None)
-    if organization is not None and row.state != Subscription.State.ACTIVE:
+    if organization is not None and row.state == Subscription.State.ACTIVE:
+        organization_changed(organization)  # It may have rested, unpaid.
+    elif organization is not None:
         _tell(organization, row, f"subscription.{row.state}")
     return True
 

@@ -43,6 +43,7 @@ class PaymentState:
     currency: str
     reference: UUID | None  # The top-up that it is for.
     failure: str = ""  # Code of its last refusal.
+    customer: str = ""  # Whose it is, at the provider; empty where it says nothing.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

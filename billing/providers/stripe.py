@@ -319,6 +319,7 @@ def _payment(made: stripe.PaymentIntent) -> PaymentState:
         currency=made.currency,
         reference=_reference(made.metadata, _TOP_UP),
         failure=(error.code or "card_declined") if error else "",
+        customer=made.customer if isinstance(made.customer, str) else made.customer.id if made.customer else "",
     )
 
 

@@ -12,10 +12,10 @@ from billing.customers import ensure_customer
 from billing.errors import CreditLineInvalid, RefundTooLarge
 from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import REVENUE, balance, ledger_balance, open_account
-from billing.models import Account, Budget, CreditGrant, Invoice, Notice, OutboxRow, Price
+from billing.models import Account, Budget, CreditGrant, Customer, Invoice, Notice, OutboxRow, Price
 from billing.periods import EPOCH
 from billing.providers import provider
-from billing.providers.fake import invoice_pages, invoices
+from billing.providers.fake import invoice_pages, invoices, refunds
 from billing.providers.fake.store import Obj
 from billing.providers.fake.world import Fault
 from billing.reversals import reverse_credit
@@ -81,6 +81,31 @@ def test_a_line_lets_calls_be_owed_and_is_no_credit(postpaid: Account) -> None:
     credit_lines.set_credit_line(postpaid, 0)
     assert balance(postpaid).available == 0
     assert check_books() == []
+
+
+def test_a_disputed_invoice_payment_stops_the_line_and_payments(till: Till, postpaid: Account, dear: Price) -> None:
+    use_and_close(postpaid, dear)
+    work(till)
+    pay_on_the_page(till)
+    till.tell()
+    (charge,) = till.world.store.all("charge")
+
+    refunds.open_dispute(till.world, charge)
+    till.tell()
+
+    postpaid.refresh_from_db()
+    assert postpaid.line_withdrawn_at is not None
+    assert Customer.objects.get(account=postpaid).frozen_at is not None
+    assert balance(postpaid).available == 0
+    assert check_books() == []
+
+
+def test_an_invoice_that_has_no_page_yet_is_not_missed(till: Till, postpaid: Account, dear: Price) -> None:
+    invoice = use_and_close(postpaid, dear)
+
+    assert dunning.missed_invoices(now=timezone.now() + timedelta(days=99)) == []
+    work(till)
+    assert dunning.missed_invoices(now=timezone.now() + timedelta(days=99)) == [invoice]
 
 
 def test_a_month_is_sent_and_paid_on_the_hosted_page(till: Till, postpaid: Account, dear: Price) -> None:

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from billing import losses, payout_runs, sending
 from billing.books import check_books
+from billing.credit_lines import set_credit_line
 from billing.ledger import open_account
 from billing.models import Account, Dispute, Invoice, PayoutReversal, Price, TopUp
 from billing.payable import Payable, find_payable
@@ -101,6 +102,18 @@ def test_shares_of_calls_paid_with_disputed_money_are_frozen_until_it_is_won(til
     payout = pay(payee)
     assert payout is not None
     assert payout.amount_cents == 2550
+
+
+def test_shares_of_calls_on_a_credit_line_wait_before_there_is_an_invoice(till: Till, payee: Account, price: Price) -> None:
+    customer = open_account(name="pays afterwards")
+    set_credit_line(customer, 100 * 10**9)
+    customer.refresh_from_db()
+    sell(payee, customer, price, 1000, 1000)
+
+    assert (now_payable(payee).unpaid, now_payable(payee).nanos) == (1700 * CENT, 0)
+
+    till.top_up(customer, 2000)
+    assert (now_payable(payee).unpaid, now_payable(payee).nanos > 0) == (0, True)
 
 
 def test_no_more_than_the_disputed_amount_is_frozen(till: Till, payee: Account, price: Price) -> None:

@@ -11,12 +11,14 @@ from billing.agreements import agreements_of, allowance_at
 from billing.books import check_books
 from billing.errors import AlreadySubscribed, FeeUnpaid, PlanInvalid, PlanNotOffered, QuoteOutdated, SubscriptionEnded
 from billing.invoicing import upcoming_invoice
-from billing.ledger import balance, grant_credit, open_account
-from billing.models import EVERYTHING, Account, Budget, CreditGrant, Plan, Receipt, Subscription, SubscriptionFee, UsageEvent
+from billing.ledger import balance, grant_credit, ledger_balance, open_account, provider_account_name
+from billing.models import EVERYTHING, Account, Budget, CreditGrant, Plan, Receipt, Subscription, SubscriptionFee, UsageEvent, UsageRefund
 from billing.money import Nanos
 from billing.periods import month_of
 from billing.plans import make_plan, offered_plans, retire_plan
+from billing.posting import post_usage
 from billing.prices import set_price
+from billing.refunding import refund_event
 from billing.rerating import rederive
 from billing.shares import find_share, set_share
 from billing.subscriptions import cancel, due_subscriptions, live_subscription, quote, renew, resume, subscribe
@@ -100,9 +102,43 @@ def test_a_change_charges_the_rest_and_gives_the_unused_part_back_to_the_nano(ac
     assert offer.credit_nanos == 3_000_000_001 - 3_000_000_001 // 3
     assert offer.charge_nanos == 5_000_000_003 - 5_000_000_003 // 3
     assert row.first_included_units == 1000 - 1000 // 3
-    assert CreditGrant.objects.get(kind="proration").amount_nanos == offer.credit_nanos
+    first, used, _ = UsageEvent.objects.order_by("occurred_at", "pk")
+    assert UsageRefund.objects.get().event == first
+    assert used.charge_nanos == first.charge_nanos - offer.credit_nanos
     assert balance(account).available == CREDIT_NANOS - 3_000_000_001 - offer.due_nanos
     assert check_books() == []
+
+
+def test_changing_to_and_fro_makes_no_shares_of_nothing_and_keeps_the_credits_day(account: Account) -> None:
+    provider = open_account(name="provider")
+    set_share(SCOPE, payee=provider, fee_basis_points=2000, by="test")
+    plans = [hard(), hard("other")]
+    now = timezone.now()
+
+    for turn in range(6):
+        subscribe(account, plans[turn % 2], by="anna", now=now + timedelta(seconds=turn))
+    post_usage(now=now + timedelta(hours=2))
+
+    charged = CREDIT_NANOS - balance(account).available
+    assert charged <= FEE + 10**6  # A month's rest, and some seconds.
+    assert ledger_balance(provider_account_name(provider)) <= charged * 8000 // 10_000 + 6
+    assert CreditGrant.objects.count() == 1  # What the account began with.
+    assert check_books() == []
+
+
+def test_a_fee_that_was_refunded_is_not_given_back_again(account: Account) -> None:
+    row = subscribe(account, hard(), by="anna")
+    refund_event(row.fees.get().event_id, reason="test", by="test")
+
+    assert quote(account, hard("other")).credit_nanos == 0
+
+
+def test_calls_that_still_wait_do_not_use_a_plan_that_was_left(account: Account) -> None:
+    began = timezone.now() - timedelta(minutes=5)
+    subscribe(account, hard(), by="anna", now=began)
+    subscribe(account, hard("other"), by="anna", now=began + timedelta(minutes=1))
+
+    assert [agreement.at(began) for agreement in agreements_of(account.pk)] == [None]
 
 
 def test_a_change_is_not_made_for_more_than_was_shown(account: Account) -> None:
@@ -227,7 +263,7 @@ def test_a_month_is_charged_once_however_often_it_is_renewed(account: Account) -
     assert check_books() == []
 
 
-def test_an_unpaid_plan_goes_on_for_its_grace_and_then_lapses() -> None:
+def test_an_unpaid_plan_rests_for_its_grace_and_then_lapses() -> None:
     account = open_account(name="short")
     grant_credit(account, Nanos(FEE), kind="operator", reference="test:short", by="test")
     row = subscribe(account, hard(), by="anna")
@@ -240,7 +276,7 @@ def test_an_unpaid_plan_goes_on_for_its_grace_and_then_lapses() -> None:
     assert unpaid is not None
     assert (unpaid.state, unpaid.grace_until) == ("unpaid", due + GRACE)
     assert again is None
-    assert agreements_of(account.pk)[0].at(due + timedelta(days=1)) is not None
+    assert agreements_of(account.pk) == []  # Its quota is not free meanwhile.
     lapsed = renew(row.pk, grace=GRACE, now=due + GRACE)
     assert lapsed is not None
     assert (lapsed.state, lapsed.reason, lapsed.ends_at) == ("ended", "lapsed", due + GRACE)
@@ -259,6 +295,7 @@ def test_an_unpaid_plan_is_paid_as_soon_as_there_is_credit(account: Account) -> 
 
     assert paid is not None
     assert (paid.state, paid.grace_until, paid.paid_until) == ("active", None, month_of(row.paid_until)[1])
+    assert agreements_of(account.pk)[0].at(row.paid_until + timedelta(days=1)) is not None
 
 
 def test_fees_are_append_only(account: Account) -> None:

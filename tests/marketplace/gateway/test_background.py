@@ -26,7 +26,7 @@ class Door:
         self.running = self.most_running = self.ran = 0
         self.refusal: Exception | None = None
         self.admitted: list[Any] = []
-        caller = SimpleNamespace(currency="usd", check_live=lambda **_: None, check_scope=lambda _: None)
+        caller = SimpleNamespace(currency="usd", agreements=(), check_live=lambda **_: None, check_scope=lambda _: None)
         version = SimpleNamespace(terms_at=lambda *_: None)
 
         async def find(*_: object) -> Any:

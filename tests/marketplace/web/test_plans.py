@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from billing.ids import public_id
 from billing.ledger import balance, grant_credit
-from billing.models import EVERYTHING, Account, CreditGrant, Plan, Subscription, UsageEvent
+from billing.models import EVERYTHING, Account, Plan, Subscription, UsageEvent, UsageRefund
 from billing.money import Nanos
 from billing.plans import make_plan
 from billing.pricing import Shape
@@ -90,7 +90,7 @@ def test_a_change_shows_what_comes_back(member: Client, account: Account, sentim
     assert "Unused part of Team, given back" in shown
     assert "Comes back to the balance" in shown
     assert sent.status_code == 302
-    assert CreditGrant.objects.filter(account=account, kind="proration").exists()
+    assert UsageRefund.objects.filter(account=account).count() == 1  # And the used part is charged anew.
     assert Subscription.objects.exclude(state="ended").get().plan == smaller
 
 
