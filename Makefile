@@ -70,7 +70,7 @@ bench: $(DEV_STAMP) ## Measure the metered gateway against bare ONNX Runtime: BE
 soak: $(DEV_STAMP) ## Every kind of caller at once for MINUTES=10: who got no answer, and what grew?
 	$(PY) -m tests.bench.soak --minutes $(or $(MINUTES),10) $(SOAK_ARGS)
 
-state-machine: $(DEV_STAMP) ## 10,000 sequences of everything that moves money, the books checked after each step (an hour): SEQUENCES=500
+state-machine: $(DEV_STAMP) ## 10,000 sequences of everything that moves money, the books checked after each step (an hour or two): SEQUENCES=500
 	SEQUENCES=$(or $(SEQUENCES),10000) $(PY) -m pytest -s -q tests/promises/test_03_books_balance.py
 
 lock: $(DEV_STAMP) ## Write requirements/*.txt anew from pyproject.toml (needs uv). train.txt: see its first lines.
