@@ -33,7 +33,6 @@ _FUNDS: Final = {
     CreditGrant.Kind.INVOICE: PAYMENTS,
     CreditGrant.Kind.NOTE: REVENUE,
     CreditGrant.Kind.WAIVED: REVENUE,
-    CreditGrant.Kind.PRORATION: REVENUE,
 }
 _FREE_POOL: Final = "free"
 
@@ -71,7 +70,7 @@ def grant_credit(
     Args:
         account: Who gets it.
         amount_nanos: More than 0.
-        kind: "operator", "top_up", "invoice", or "rebate", "note", "waived", "proration" out of the revenue.
+        kind: "operator", "top_up", "invoice", or "rebate", "note", "waived" out of the revenue.
             Free credit comes out of its pool: `grant_free_credit`.
         reference: What the grant is for, unique among all grants.
         by: Who gives it.

@@ -80,7 +80,6 @@ class CreditGrant(models.Model):
         NOTE = "note"  # A closed invoice was corrected.
         WAIVED = "waived"  # An invoice is not owed any more.
         REBATE = "rebate"  # What a month at a volume price was charged too much.
-        PRORATION = "proration"  # The unused part of a fee, given back when a plan is changed.
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, models.PROTECT, related_name="credit_grants")
