@@ -53,6 +53,17 @@ class CreditForm(ReasonForm):
             raise forms.ValidationError(message)
         return amount
 
+    def clean_last_day(self) -> datetime | None:
+        """Return the moment at which it expires."""
+        day = self.cleaned_data["last_day"]
+        if day is None:
+            return None
+        expires_at = datetime.combine(day, time.min, tzinfo=UTC) + timedelta(days=1)
+        if expires_at <= timezone.now():
+            message = "This day has passed."
+            raise forms.ValidationError(message)
+        return expires_at
+
 
 class LineForm(ReasonForm):
     """How much may be owed, and why."""
@@ -84,17 +95,6 @@ class TaxForm(ReasonForm):
     )
     name = forms.CharField(max_length=40, required=False, widget=UnfoldAdminTextInputWidget(), help_text="As invoices print it.")
     field_order = ("rate", "name", "reason")
-
-    def clean_last_day(self) -> datetime | None:
-        """Return the moment at which it expires."""
-        day = self.cleaned_data["last_day"]
-        if day is None:
-            return None
-        expires_at = datetime.combine(day, time.min, tzinfo=UTC) + timedelta(days=1)
-        if expires_at <= timezone.now():
-            message = "This day has passed."
-            raise forms.ValidationError(message)
-        return expires_at
 
 
 class MembershipInline(TabularInline):
