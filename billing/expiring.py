@@ -10,7 +10,7 @@ from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from billing import ledger
-from billing.credits import Event, Expired, Granted, Reversed, Split, split_spending
+from billing.credits import Event, Expired, Granted, Reversed, split_spending
 from billing.models import Account, Budget, CreditExpiry, CreditGrant, CreditReversal
 from billing.periods import EPOCH
 
@@ -29,10 +29,6 @@ class GrantState:
     def used_nanos(self) -> int:
         """What calls or refunds of its payment took."""
         return self.grant.amount_nanos - self.left_nanos - self.expired_nanos
-
-    def is_over(self, now: datetime) -> bool:
-        """Whether its time has come."""
-        return self.grant.expires_at is not None and self.grant.expires_at <= now
 
 
 def list_grants(account: Account) -> list[GrantState]:
@@ -135,9 +131,3 @@ def _granted(grant: CreditGrant) -> Granted:
         priority=grant.priority,
         is_paid=grant.kind in {CreditGrant.Kind.TOP_UP, CreditGrant.Kind.INVOICE},
     )
-
-
-def split_of(account: Account) -> Split:
-    """Return what is left of an account's grants, for the books."""
-    budget = Budget.objects.get(account=account, subject=ledger.ACCOUNT_SUBJECT, starts_at=EPOCH)
-    return split_spending(_history(account)[0], budget.spent_nanos)

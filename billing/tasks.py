@@ -1,7 +1,6 @@
 """Billing's work off the call. Every task may run twice, late, or at the same time as itself."""
 
 import logging
-from uuid import UUID
 
 from celery import shared_task
 from django.utils import timezone
@@ -56,12 +55,6 @@ def sweep_payments() -> None:
     recharging.recharge_due()
     sending.sweep()
     webhooks.apply_waiting()
-
-
-@shared_task
-def deliver_row(row_id: str) -> None:
-    """Send one row of the outbox now: what the sweep would do some seconds later."""
-    sending.deliver(UUID(row_id))
 
 
 @shared_task

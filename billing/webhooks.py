@@ -7,7 +7,7 @@ forward; and what never came is caught up on from the provider's list of events.
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from django.db import IntegrityError, transaction
@@ -228,9 +228,3 @@ _HANDLERS: Final[Mapping[str, Callable[[str], bool]]] = {
     **connect_events.OURS,
     **invoice_events.OURS,
 }
-
-
-def oldest_waiting(*, now: datetime) -> timedelta:
-    """Return how long the longest waiting event has waited; zero where none does."""
-    first = StripeEvent.objects.filter(work__outcome=Outcome.WAITING).order_by("received_at").values_list("received_at", flat=True).first()
-    return now - first if first else timedelta(0)

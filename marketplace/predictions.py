@@ -22,7 +22,7 @@ from kombu.exceptions import OperationalError
 from billing.ids import uuid7
 from billing.money import parse_amount
 from marketplace.errors import AlreadyEnded, StorageQuotaExceeded
-from marketplace.models import Batch, Organization, Prediction
+from marketplace.models import Batch, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -238,12 +238,3 @@ def _delete_in_parts(rows: QuerySet[Prediction]) -> None:
     """Delete some at a time: a batch at once would hold SQLite's only writer for seconds."""
     while part := list(rows.values_list("pk", flat=True)[:500]):
         Prediction.objects.filter(pk__in=part).delete()
-
-
-def counts_of(organization: Organization) -> dict[str, int]:
-    """Return how many of an organization's predictions wait, and what all of them take, in bytes."""
-    rows = organization.predictions.all()
-    return {
-        "unended": rows.filter(status__in=Prediction.UNENDED).count(),
-        "stored_bytes": rows.aggregate(sum=Sum("stored_bytes"))["sum"] or 0,
-    }

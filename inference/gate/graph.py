@@ -5,7 +5,7 @@ ONNX Runtime trusts a model loaded from bytes to read any file under the working
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import onnx
 
@@ -159,15 +159,3 @@ def _recurrent_on_cuda(model: onnx.ModelProto, walk: Walk) -> Check | None:
             f"{', '.join(recurrent)} of opset {opset} may not be found by the CUDA provider: export with opset {_LAST_CUDA_RECURRENT_OPSET} or older to run on a GPU.",
         )
     return passed("cuda_opset", f"{', '.join(recurrent)} of opset {opset}: known to the CUDA provider.")
-
-
-def operators_of(content: bytes) -> dict[str, Any]:
-    """Return how often each operator occurs, for the report's figures.
-
-    Raises:
-        WalkLimit: the file is beyond the limits; `check_graph` says which.
-    """
-    model = onnx.ModelProto()
-    model.ParseFromString(content)
-    counts = Walk(model, GateLimits()).operators
-    return {f"{domain or 'ai.onnx'}::{name}": number for (domain, name), number in sorted(counts.items())}
