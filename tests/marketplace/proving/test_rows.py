@@ -1,0 +1,80 @@
+"""Each row can fail: with a fault planted in what keeps the promise, it says FAILED and what was seen."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from billing.leases import LeaseBook
+from marketplace.proving import facts_stay, rows
+from marketplace.proving.findings import Untried
+from marketplace.proving.promises import PROMISES
+from marketplace.proving.rows import Row, Verdict, try_here
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+Patch = pytest.MonkeyPatch
+
+
+def forget_narrow_caps(patch: Patch) -> None:
+    """Hold each call on the account alone, not on its key's cap."""
+    hold = LeaseBook.hold
+    patch.setattr(LeaseBook, "hold", lambda self, budgets, amount: hold(self, budgets[:1], amount))
+
+
+def drop_a_trigger(patch: Patch) -> None:
+    """Leave usage events open to changes."""
+    with connection.cursor() as cursor:
+        on = "" if connection.vendor == "sqlite" else " ON billing_usageevent"
+        cursor.execute(f"DROP TRIGGER billing_usageevent_no_update{on}")
+
+
+def look_at_no_receipts(patch: Patch) -> None:
+    """Check everything but the receipts."""
+    patch.setattr(facts_stay, "check_receipts", list)
+
+
+FAULTS: list[tuple[int, Callable[[Patch], None], str]] = [
+    (2, forget_narrow_caps, "of a cap worth 100"),
+    (11, look_at_no_receipts, "a receipt's signature"),
+]
+
+
+@pytest.mark.parametrize(("number", "plant", "seen"), FAULTS, ids=lambda value: getattr(value, "__name__", None))
+def test_with_a_fault_planted_the_row_says_failed(monkeypatch: Patch, number: int, plant: Callable[[Patch], None], seen: str) -> None:
+    plant(monkeypatch)
+
+    row = try_here(number)
+
+    assert (row.verdict, seen in row.seen) == (Verdict.FAILED, True), row
+
+
+@pytest.mark.django_db(transaction=False)
+def test_a_table_that_takes_changes_fails_the_row_of_facts(monkeypatch: Patch) -> None:
+    drop_a_trigger(monkeypatch)
+
+    row = try_here(11)
+
+    assert (row.verdict, row.seen) == (Verdict.FAILED, "not protected: billing_usageevent"), row
+
+
+@pytest.mark.parametrize("number", PROMISES)
+def test_without_a_fault_it_is_kept(number: int) -> None:
+    row = try_here(number)
+
+    assert row.verdict == Verdict.KEPT, row
+    assert row.render().startswith(f"{number:>2} | ")
+    assert Row.parse(json.dumps(row.as_json())) == Row(**{**row.as_json(), "verdict": Verdict.KEPT})
+
+
+@pytest.mark.parametrize(("error", "told"), [(Untried("no such kernel"), "no such kernel"), (KeyError("x"), "ended with KeyError")])
+def test_what_could_not_be_tried_is_not_kept(monkeypatch: Patch, error: Exception, told: str) -> None:
+    def fail() -> Any:
+        raise error
+
+    monkeypatch.setattr(rows, "PROMISES", {2: type(PROMISES[2])(2, "says", "tried", fail)})
+
+    row = try_here(2)
+
+    assert (row.verdict, told in row.seen) == (Verdict.UNTRIED, True), row
