@@ -83,10 +83,11 @@ def make_plan(
         raise PlanInvalid(message) from None
 
 
-def retire_plan(plan: Plan) -> None:
-    """Take nobody new. Who subscribes to it keeps it. Repeating it changes nothing."""
-    Plan.objects.filter(pk=plan.pk, retired_at__isnull=True).update(retired_at=timezone.now())
-    plan.refresh_from_db()
+def retire_plan(plan: Plan) -> bool:
+    """Take nobody new; return whether it took any until now. Who subscribes to it keeps it. Repeating it changes nothing."""
+    retired = Plan.objects.filter(pk=plan.pk, retired_at__isnull=True).update(retired_at=timezone.now())
+    plan.refresh_from_db(fields=["retired_at"])
+    return bool(retired)
 
 
 def offered_plans(scopes: Sequence[str], *, currency: str) -> list[Plan]:

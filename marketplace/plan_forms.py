@@ -1,13 +1,15 @@
 """The form of a plan: for its provider's page and for the operator's."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from billing.errors import AmountMalformed
+from billing.ids import public_id
+from billing.models import Plan
 from billing.money import parse_amount
 from billing.pricing import Shape
 
@@ -52,6 +54,25 @@ class PlanForm(forms.Form):
         label=gettext_lazy("Calls a minute"), required=False, min_value=1, help_text=gettext_lazy("Empty: as without a plan.")
     )
 
+    replaces = forms.ChoiceField(
+        label=gettext_lazy("Instead of"),
+        required=False,
+        help_text=gettext_lazy("The plan that you choose takes nobody new; who has it keeps it."),
+    )
+
+    def __init__(self, *args: Any, offered: Iterable[Plan] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._offered = {public_id("plan", plan.pk): plan for plan in offered}
+        choices = [(identity, f"{plan.name} ({plan.code})") for identity, plan in self._offered.items()]
+        self.fields["replaces"].choices = [("", _("No other plan")), *choices]  # type: ignore[attr-defined]
+        if not choices:
+            del self.fields["replaces"]
+
+    @property
+    def replaced(self) -> Plan | None:
+        """The plan that this one is made instead of, once the form is valid."""
+        return self._offered.get(self.cleaned_data.get("replaces", ""))
+
     def clean_fee(self) -> int:
         """Return the fee in nanos."""
         return _amount(self.cleaned_data["fee"])
@@ -76,7 +97,6 @@ class PlanForm(forms.Form):
             "quota": fields["quota"] if is_limited else "soft",
             "overage": None if overage is None else Shape(unit_nanos=overage),
             "rate_per_minute": fields["rate_per_minute"],
-            "currency": settings.CURRENCY,
         }
 
 

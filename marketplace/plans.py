@@ -8,9 +8,11 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Count, Q, QuerySet
 
 from billing import plans as catalogue
 from billing import subscriptions
+from billing.errors import PlanInvalid
 from billing.ids import public_id
 from billing.models import EVERYTHING, Plan, Subscription
 from billing.money import to_decimal_string
@@ -51,6 +53,24 @@ def get_plan(organization: Organization, plan_id: UUID | None) -> Plan:
     return plan
 
 
+def list_model_plans(model: CatalogueModel) -> QuerySet[Plan]:
+    """Return all plans of a model, as its provider sees them: retired ones too, each with its live `subscribers`."""
+    live = Count("subscriptions", filter=~Q(subscriptions__state=Subscription.State.ENDED))
+    return Plan.objects.filter(scope=model.path).select_related("usage_price").annotate(subscribers=live)
+
+
+def get_model_plan(model: CatalogueModel, plan_id: UUID | None) -> Plan:
+    """Return one plan of a model, as `list_model_plans` does.
+
+    Raises:
+        NotFound: the model has no such one.
+    """
+    plan = list_model_plans(model).filter(pk=plan_id).first() if plan_id else None
+    if plan is None:
+        raise NotFound
+    return plan
+
+
 def get_subscription(organization: Organization, subscription_id: UUID | None) -> Subscription:
     """Return one of an organization's subscriptions.
 
@@ -65,28 +85,35 @@ def get_subscription(organization: Organization, subscription_id: UUID | None) -
 
 
 @transaction.atomic
-def offer_plan(model: CatalogueModel | None, *, facts: Mapping[str, Any], by: User) -> Plan:
-    """Make a plan of a model, or of the whole catalogue where none is given; `facts` as for `billing.plans.make_plan`.
+def offer_plan(model: CatalogueModel | None, *, facts: Mapping[str, Any], by: Actor, replaces: Plan | None = None) -> Plan:
+    """Make a plan of a model, or of the whole catalogue where none is given.
+
+    Args:
+        model: What it covers.
+        facts: As for `billing.plans.make_plan`, the currency being the site's.
+        by: Who offers it.
+        replaces: A plan of the same scope that takes nobody new from now on: how a plan is changed.
 
     Raises:
-        PlanInvalid: nothing was made.
+        PlanInvalid: nothing was made or retired.
     """
-    plan = catalogue.make_plan(
-        scope=model.path if model else EVERYTHING,
-        currency=facts.get("currency", settings.CURRENCY),
-        by=by.email,
-        **_without_currency(facts),
-    )
+    scope = model.path if model else EVERYTHING
+    if replaces is not None and replaces.scope != scope:
+        message = "A plan replaces only one that covers the same."
+        raise PlanInvalid(message)
+    plan = catalogue.make_plan(scope=scope, currency=settings.CURRENCY, by=_name(by), **facts)
     audit.record(model.owner if model else None, action="plan.offered", target=plan.sku, by=by)
+    if replaces is not None:
+        retire_plan(replaces, by=by)
     return plan
 
 
 @transaction.atomic
-def retire_plan(plan: Plan, *, by: User) -> None:
-    """Take nobody new; who subscribes to it keeps it."""
-    catalogue.retire_plan(plan)
-    owner = _model_of(plan.scope).get(plan.scope)
-    audit.record(owner.owner if owner else None, action="plan.retired", target=plan.sku, by=by)
+def retire_plan(plan: Plan, *, by: Actor) -> None:
+    """Take nobody new; who subscribes to it keeps it. Repeating it changes nothing."""
+    if catalogue.retire_plan(plan):
+        owner = _model_of(plan.scope).get(plan.scope)
+        audit.record(owner.owner if owner else None, action="plan.retired", target=plan.sku, by=by)
 
 
 @transaction.atomic
@@ -213,10 +240,6 @@ def _is_visible(scope: str, models: Mapping[str, CatalogueModel], organization: 
 
 def _currency_of(organization: Organization | None) -> str:
     return organization.account.currency if organization else settings.CURRENCY
-
-
-def _without_currency(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if name != "currency"}
 
 
 def _name(by: Actor) -> str:

@@ -12,6 +12,7 @@ from billing import models
 from billing.ids import parse_public_id
 from billing.models import EVERYTHING, Price
 from billing.plans import overage_terms
+from billing.pricing import shape_of
 from billing.subscriptions import used_now
 from marketplace import plans
 from marketplace.amounts import price_words
@@ -21,6 +22,7 @@ from marketplace.api.endpoint import Endpoint, read_body, read_query
 from marketplace.api.fields import Amount, Constant, Form, Moment, PublicId, View
 from marketplace.api.lists import list_of, page_form, read_page, render_list
 from marketplace.api.organization import check_live
+from marketplace.api.prices import ShapeView
 
 TAG = "Plans"
 _REFUSED = ["not_found", "plan_not_offered", "already_subscribed"]
@@ -40,6 +42,7 @@ class PlanView(View):
     included_units = serializers.IntegerField(allow_null=True, help_text="Null: without limit.")
     quota = serializers.ChoiceField(choices=["hard", "soft"], help_text="hard: calls beyond it are refused. soft: they cost the overage.")
     overage = serializers.SerializerMethodField(help_text="The price beyond the included units in one line of English; null: none.")
+    overage_price = serializers.SerializerMethodField(help_text="The same as a shape; null: none.")
     rate_per_minute = serializers.IntegerField(allow_null=True)
     retired_at = Moment(allow_null=True)
 
@@ -51,6 +54,12 @@ class PlanView(View):
         """As people read it."""
         terms = overage_terms(plan)
         return price_words(terms) if terms else None
+
+    @extend_schema_field(ShapeView(allow_null=True))
+    def get_overage_price(self, plan: models.Plan) -> Any:
+        """As programs read it."""
+        terms = overage_terms(plan)
+        return ShapeView(shape_of(terms)).data if terms else None
 
 
 class QuoteView(View):

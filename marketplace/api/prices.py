@@ -1,14 +1,15 @@
 """How the REST API shows a price: its shape in decimal strings, and a sentence for people."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
 
 from billing.models import Price
 from billing.prices import shape_of_price, terms_of
-from billing.pricing import Shape
+from billing.pricing import SCHEMES, Shape, Tier
 from marketplace.amounts import price_words
-from marketplace.api.fields import Amount, Moment, View
+from marketplace.api.fields import Amount, Form, Moment, View, Whole
 
 
 class TierView(View):
@@ -17,6 +18,51 @@ class TierView(View):
     up_to = serializers.IntegerField(allow_null=True, help_text="None: without end.")
     unit_price = Amount(source="unit_nanos")
     flat_price = Amount(source="flat_nanos", help_text="Once, when the month reaches the tier.")
+
+
+class ShapeView(View):
+    """How what units cost grows with their number."""
+
+    scheme = serializers.ChoiceField(choices=SCHEMES)
+    unit_price = Amount(source="unit_nanos", help_text="Of each unit, or of each package; 0 with tiers.")
+    package_units = serializers.IntegerField(help_text="Units of a package; it is charged when it is begun.")
+    tiers = TierView(many=True, help_text="In ascending order; empty for flat prices and packages.")
+    cached_unit_price = Amount(
+        source="cached_unit_nanos", allow_null=True, help_text="Of a unit answered from the cache; null: as any other."
+    )
+
+
+class TierForm(Form):
+    """A range of units, up to and including `up_to`."""
+
+    up_to = Whole(allow_null=True, help_text="null: without end; the last tier's.")
+    unit_price = Amount(required=False, help_text="0 where it is left out.")
+    flat_price = Amount(required=False, help_text="Once, when the month reaches the tier.")
+
+
+class ShapeForm(Form):
+    """A price of any shape that needs no month of its own: no free units, trial or minimum."""
+
+    scheme = serializers.ChoiceField(choices=SCHEMES, default="flat")
+    unit_price = Amount(required=False, help_text="Of each unit, or of each package; not with tiers.")
+    package_units = Whole(required=False)
+    tiers = TierForm(many=True, required=False)
+    cached_unit_price = Amount(required=False, allow_null=True)
+
+
+def shape_in(fields: Mapping[str, Any]) -> Shape:
+    """Return the shape that a valid `ShapeForm` says; whether it makes a price is for `billing` to check."""
+    tiers = [
+        Tier(up_to=row["up_to"], unit_nanos=row.get("unit_price", 0), flat_nanos=row.get("flat_price", 0))
+        for row in fields.get("tiers", ())
+    ]
+    return Shape(
+        scheme=fields["scheme"],
+        unit_nanos=fields.get("unit_price", 0),
+        package_units=fields.get("package_units", 1),
+        tiers=tuple(tiers),
+        cached_unit_nanos=fields.get("cached_unit_price"),
+    )
 
 
 class PriceView(View):

@@ -9,6 +9,7 @@ from marketplace.api.credit_grants import CreditGrants
 from marketplace.api.endpoint import GatewayOnly, Nowhere
 from marketplace.api.invoices import Invoice, Invoices, UpcomingInvoice
 from marketplace.api.keys import Key, KeyRevocation, KeyRotation, Keys
+from marketplace.api.model_plans import ModelPlan, ModelPlanRetirement, ModelPlans
 from marketplace.api.organization import Balance, Organization
 from marketplace.api.payments import PaymentMethod, PaymentMethods, TopUp, TopUps
 from marketplace.api.payouts import Payout, Payouts, Revenue
@@ -36,6 +37,9 @@ urlpatterns = [
     path("models/<str:owner>/<str:name>/versions/<int:version>/live", VersionLive.as_view(), name="version_live"),
     path("models/<str:owner>/<str:name>/versions/<int:version>/price", VersionPrice.as_view(), name="version_price"),
     path("models/<str:owner>/<str:name>/versions/<int:version>/retire", VersionRetirement.as_view(), name="version_retirement"),
+    path("models/<str:owner>/<str:name>/plans", ModelPlans.as_view(), name="model_plans"),
+    path("models/<str:owner>/<str:name>/plans/<str:plan_id>", ModelPlan.as_view(), name="model_plan"),
+    path("models/<str:owner>/<str:name>/plans/<str:plan_id>/retire", ModelPlanRetirement.as_view(), name="model_plan_retirement"),
     re_path(r"^models/[^/]+/[^/]+/(?:predict|predictions|estimate|explain)$", GatewayOnly.as_view(), name="gateway_only"),
     path("organization", Organization.as_view(), name="organization"),
     path("balance", Balance.as_view(), name="balance"),

@@ -196,17 +196,17 @@ def _get_subscription(request: MemberRequest, subscription_id: str) -> Subscript
 def offer_plans(request: MemberRequest, name: str) -> HttpResponse:
     """Show the plans of one of the organization's models, and make another."""
     model = _own_model(request, name)
-    form = PlanForm(request.POST or None)
+    rows = plans.list_model_plans(model).order_by("retired_at", "fee_nanos")
+    form = PlanForm(request.POST or None, offered=rows.filter(retired_at__isnull=True))
     if request.method == "POST" and form.is_valid():
         try:
-            plan = plans.offer_plan(model, facts=form.facts(), by=request.user)
+            plan = plans.offer_plan(model, facts=form.facts(), by=request.user, replaces=form.replaced)
         except PlanInvalid as error:
             form.add_error(None, error.detail)
         else:
             messages.success(request, _("%(plan)s can be subscribed to now.") % {"plan": plan.name})
             return redirect("publish_plans", name=model.name)
-    rows = Plan.objects.filter(scope=model.path).select_related("usage_price").order_by("retired_at", "fee_nanos")
-    offers = [(offer, offer.plan.subscriptions.exclude(state=Subscription.State.ENDED).count()) for offer in _offers(rows, None)]
+    offers = [(offer, offer.plan.subscribers) for offer in _offers(rows, None)]  # type: ignore[attr-defined]  # Annotated.
     context = {"model": model, "form": form, "offers": offers}
     return render(request, "publish/plans.html", context, status=422 if form.errors else 200)
 
@@ -216,10 +216,10 @@ def offer_plans(request: MemberRequest, name: str) -> HttpResponse:
 def retire_plan(request: MemberRequest, name: str, plan_id: str) -> HttpResponse:
     """Take nobody new."""
     model = _own_model(request, name)
-    identity = parse_public_id("plan", plan_id)
-    plan = Plan.objects.filter(scope=model.path, pk=identity).first() if identity else None
-    if plan is None:
-        raise Http404
+    try:
+        plan = plans.get_model_plan(model, parse_public_id("plan", plan_id))
+    except NotFound:
+        raise Http404 from None
     plans.retire_plan(plan, by=request.user)
     messages.success(request, _("%(plan)s takes nobody new. Who has it keeps it.") % {"plan": plan.name})
     return redirect("publish_plans", name=model.name)

@@ -110,9 +110,9 @@ def test_every_operation_answers_as_documented(till: Till, document: dict[str, A
     doomed = api.post("/v1/keys", {"name": "doomed"}).json()
     endpoint, _ = register_endpoint(key.organization, url="https://hooks.example/", events=["*"], description="", by=key)
     doomed_endpoint, _ = register_endpoint(key.organization, url="https://hooks.example/doomed", events=["*"], description="", by=key)
-    plan, begun = (
+    plan, begun, own_plan = (
         make_plan(scope=scope, code="p", name="P", fee_nanos=0, unit="token", included_units=9, quota="hard", by="test")
-        for scope in ("farebox/sentiment", "*")
+        for scope in ("farebox/sentiment", "*", "acme/relu")
     )
     names = {
         "plan_id": public_id("plan", plan.pk),
@@ -145,6 +145,15 @@ def test_every_operation_answers_as_documented(till: Till, document: dict[str, A
         "create_model": {"name": "made", "title": "Made", "summary": "Made here.", "task": "t"},
         "share_traffic": {"share_percent": 5},
         "set_version_price": {"unit_price": "0"},
+        "offer_plan": {
+            "name": "Made",
+            "code": "made",
+            "fee": "1",
+            "unit": "row",
+            "included_units": 9,
+            "quota": "soft",
+            "overage_price": {"scheme": "graduated", "tiers": [{"up_to": 5, "unit_price": "2"}, {"up_to": None, "unit_price": "1"}]},
+        },
     }
     queries = {"create_batch": "?model=farebox/sentiment"}
     own = settle_model(key.organization)
@@ -155,6 +164,8 @@ def test_every_operation_answers_as_documented(till: Till, document: dict[str, A
                 continue
             spared = {"key_id": doomed["id"], "webhook_id": public_id("whe", doomed_endpoint.pk)} if method == "delete" else {}
             spared |= own[operation["operationId"] == "publish_version"] if operation["tags"] == ["Publishing"] else {}
+            if "/models/{owner}/{name}/plans" in path:
+                spared |= own[False] | {"plan_id": public_id("plan", own_plan.pk)}
             address = path.format(**names | spared) + queries.get(operation["operationId"], "")
             if operation["operationId"] == "upload_version":
                 reply = api.upload(address, {"model": b"onnx", "unit": "row", "unit_price": "0.001"})

@@ -146,3 +146,16 @@ def test_a_provider_offers_and_retires_plans_of_own_models(member: Client, organ
     member.post(page("publish_plan_retire", model.name, public_id("plan", plan.pk)))
     plan.refresh_from_db()
     assert plan.retired_at is not None
+
+
+def test_a_provider_changes_a_plan_by_another_one_instead_of_it(member: Client, organization: Organization) -> None:
+    model = CatalogueModel.objects.create(owner=organization, name="mine", title="Mine", summary="", task="x", public=True)
+    plan = make_plan(scope=model.path, code="team", name="Team", fee_nanos=1, unit="call", included_units=9, quota="hard", by="test")
+    foreign = make_plan(scope="other/x", code="team", name="Team", fee_nanos=1, unit="call", included_units=9, quota="hard", by="test")
+    fields = {"name": "Team", "code": "team-2", "fee": "49", "unit": "call", "included_units": "10000", "quota": "hard"}
+
+    refused = member.post(page("publish_plans", model.name), {**fields, "replaces": public_id("plan", foreign.pk)})
+    sent = member.post(page("publish_plans", model.name), {**fields, "replaces": public_id("plan", plan.pk)})
+
+    assert (refused.status_code, sent.status_code) == (422, 302)
+    assert set(Plan.objects.filter(retired_at=None).values_list("scope", "code")) == {(model.path, "team-2"), ("other/x", "team")}
