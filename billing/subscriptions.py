@@ -9,10 +9,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.agreements import quota_subject
+from billing.customers import notify
 from billing.errors import AlreadySubscribed, FeeUnpaid, PlanNotOffered, QuoteOutdated, SubscriptionEnded
 from billing.fees import charge_fee, lock_credit
 from billing.ids import uuid7
-from billing.models import Account, Budget, Plan, Price, Subscription, SubscriptionFee, UsageCounter, UsageRefund
+from billing.models import Account, Budget, Notice, Plan, Price, Subscription, SubscriptionFee, UsageCounter, UsageRefund
 from billing.money import Nanos
 from billing.periods import month_of
 from billing.plans import shape_with
@@ -271,11 +272,13 @@ def _leave_unpaid(row: Subscription, *, grace: timedelta, now: datetime) -> Subs
     grace_until = row.grace_until or month_of(now)[0] + grace
     if grace_until <= now:
         _end(row, Subscription.Reason.LAPSED, at=now)
+        notify(row.account, Notice.Kind.PLAN_LAPSED, subject=row.pk)
         return row
     if row.state == Subscription.State.UNPAID:
         return None
     row.state, row.grace_until = Subscription.State.UNPAID, grace_until
     row.save(update_fields=["state", "grace_until"])
+    notify(row.account, Notice.Kind.PLAN_UNPAID, subject=f"{row.pk}/{now:%Y-%m}")  # Another month's fee is told of again.
     return row
 
 

@@ -1,5 +1,6 @@
 """What an organization does about its payments, on the record: buy credit, cards, auto-recharge; and what the operator does."""
 
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -10,7 +11,7 @@ from django.utils import timezone
 
 from billing import customers, disputes, recharging, repaying, sending, topups
 from billing.ids import public_id
-from billing.models import AutoRecharge, Card, Customer, Notice, PaymentRefund, TopUp
+from billing.models import AutoRecharge, Card, Customer, Notice, PaymentRefund, Subscription, TopUp
 from billing.money import Nanos, to_decimal_string
 from billing.providers import provider
 from marketplace import audit
@@ -138,16 +139,26 @@ def send_notices() -> int:
     for notice in (
         Notice.objects.filter(sent_at__isnull=True).select_related("account__organization").order_by("created_at")[:_MAILS_AT_ONCE]
     ):
+        facts = _facts_of(notice)
         owners = Membership.objects.filter(organization=notice.account.organization, role=Membership.Role.OWNER, user__is_active=True)
         addresses = list(owners.values_list("user__email", flat=True))
-        context = {"notice": notice, "organization": notice.account.organization, "site_url": settings.SITE_URL}
-        subject = render_to_string(f"billing/mail/{notice.kind}_subject.txt", context).strip()
-        text = render_to_string(f"billing/mail/{notice.kind}.txt", context)
-        if addresses:
-            send_mail(subject, text, None, addresses)
+        context = {"notice": notice, "organization": notice.account.organization, "site_url": settings.SITE_URL, **(facts or {})}
+        if addresses and facts is not None:
+            subject = " ".join(render_to_string(f"billing/mail/{notice.kind}_subject.txt", context).split())
+            send_mail(subject, render_to_string(f"billing/mail/{notice.kind}.txt", context), None, addresses)
         Notice.objects.filter(pk=notice.pk).update(sent_at=timezone.now())
         sent += 1
     return sent
+
+
+def _facts_of(notice: Notice) -> dict[str, Any] | None:
+    """Return what else a mail tells: of a plan, the subscription that its subject begins with; None where it is true no more."""
+    if notice.kind not in {Notice.Kind.PLAN_UNPAID, Notice.Kind.PLAN_LAPSED}:
+        return {}
+    subscription = Subscription.objects.select_related("plan").get(pk=notice.subject.partition("/")[0])
+    if notice.kind == Notice.Kind.PLAN_UNPAID and subscription.state != Subscription.State.UNPAID:
+        return None  # Paid, or ended, before the mail was sent.
+    return {"subscription": subscription}
 
 
 def _name(by: User | ApiKey) -> str:

@@ -211,6 +211,8 @@ class Notice(models.Model):
         INVOICE_PAST_DUE = "invoice_past_due"
         LINE_WITHDRAWN = "line_withdrawn"  # Calls are refused until it is paid.
         LINE_RESTORED = "line_restored"
+        PLAN_UNPAID = "plan_unpaid"  # A month's fee could not be paid; the plan rests.
+        PLAN_LAPSED = "plan_lapsed"  # It stayed unpaid, so the plan has ended.
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, models.PROTECT, related_name="notices")
