@@ -1,24 +1,31 @@
 """The request log: every call of the organization's keys, answered or refused, and one call in detail."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import render
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from billing.ids import parse_public_id, public_id
-from billing.models import UsageEvent
-from marketplace.models import ApiKey, RequestLog
+from billing.models import UsageEvent, UsageRollup
+from marketplace.models import ApiKey, CatalogueModel, RequestLog
 from marketplace.web.access import MemberRequest, member_required
+from marketplace.web.figures import hour_start
 
 _PAGE: Final = 50
+# All refusals are in an index of their own, which is used where its condition is asked for.
 _STATUSES: Final = {
     "answered": Q(status__lt=400),
-    "refused": Q(status__gte=400, status__lt=500),
-    "failed": Q(status__gte=500),
+    "refused": Q(status__gte=400) & Q(status__lt=500),
+    "failed": Q(status__gte=400) & Q(status__gte=500),
 }
+# The newest calls, whose models can be filtered by even where none was answered.
+_NEWEST: Final = 1000
 
 
 @require_safe
@@ -81,8 +88,15 @@ def _query(chosen: QueryDict, *, before: str) -> str:
 
 
 def _called_paths(request: MemberRequest) -> list[str]:
-    pairs = request.organization.requests.exclude(version=None).values_list("version__model__owner__slug", "version__model__name")
-    return sorted({f"{owner}/{name}" for owner, name in pairs.distinct().order_by()})
+    """Return the models that the log may be filtered by: from the hourly sums, and of the newest calls, refused ones too."""
+    organization = request.organization
+    kept_since = timezone.now() - timedelta(days=settings.REQUEST_LOG_DAYS)
+    sums = UsageRollup.objects.filter(account=organization.account, hour__gte=hour_start(kept_since))
+    skus = sums.values_list("sku", flat=True).distinct().order_by()
+    newest = organization.requests.order_by("-occurred_at").values_list("version", flat=True)[:_NEWEST]
+    models = CatalogueModel.objects.filter(versions__in=set(newest) - {None})
+    pairs = models.values_list("owner__slug", "name").distinct()
+    return sorted({sku.rpartition("@")[0] for sku in skus} | {f"{owner}/{name}" for owner, name in pairs})
 
 
 def get_request(request: MemberRequest, request_id: str) -> RequestLog:

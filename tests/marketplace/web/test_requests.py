@@ -1,12 +1,14 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from billing.ids import public_id
 from marketplace.keys import KeySettings, issue_key
-from marketplace.models import ApiKey, ModelVersion, RequestLog
+from marketplace.models import ApiKey, CatalogueModel, ModelVersion, RequestLog
 from marketplace.web.requests import stages_of
 from tests.marketplace.web.recorded import record_call
 
@@ -92,3 +94,31 @@ def test_a_refused_call_has_one_stage(member: Client, key: ApiKey, sentiment: Mo
     assert [(stage.name, stage.width) for stage in stages_of(call)] == [("rest", 100.0)]
     assert "Until it was refused" in page
     assert "Server-Timing" not in page  # It was not charged, so nothing went to the disk for it.
+
+
+def test_the_log_can_be_filtered_by_models_called_and_by_those_that_only_refused(
+    member: Client, key: ApiKey, sentiment: ModelVersion
+) -> None:
+    record_call(key, sentiment).delete()  # Pruned, or older than the newest thousand.
+    other = CatalogueModel.objects.create(owner=sentiment.model.owner, name="other", title="Other", summary="", task="t", public=True)
+    version = ModelVersion.objects.create(model=other, number=1, folder="x", digest="0" * 64, size_bytes=1)
+    call = record_call(key, sentiment, status=503, code="queue_full")
+    RequestLog.objects.filter(pk=call.pk).update(version=version)
+
+    assert member.get("/requests/").context["paths"] == ["farebox/other", "farebox/sentiment"]
+
+
+@pytest.mark.parametrize("status", ["refused", "failed"])
+def test_refusals_are_found_by_their_own_index(member: Client, status: str) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        member.get(f"/requests/?status={status}")
+    (statement,) = [query["sql"] for query in queries if '"marketplace_requestlog"."status" >= ' in query["sql"]]
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("EXPLAIN QUERY PLAN " + statement)
+        else:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute("EXPLAIN " + statement)
+        plan = str(cursor.fetchall())
+
+    assert "request_refused" in plan
