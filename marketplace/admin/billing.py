@@ -25,23 +25,18 @@ from billing.money import to_decimal_string
 from billing.periods import EPOCH
 from billing.prices import terms_of
 from marketplace.admin.deeds import ReasonForm, bind, find_target, operator_of, run_deed
-from marketplace.admin.facts import FactAdmin, LongFactAdmin, ModeFilter, NamedColumns, show_age, show_money
+from marketplace.admin.facts import FactAdmin, LongFactAdmin, ModeFilter, NamedColumns, show_age, show_money, show_of_budget
 from marketplace.amounts import price_words
 from marketplace.credits import refund_call
 
 
-class _Amounts:
-    """Columns of money, shown in dollars and not in nanos."""
+class _Charge:
+    """A column of money."""
 
     @display(description="Charge", ordering="charge_nanos")
     def charge(self, row: Any) -> str:
         """The exact charge."""
-        return show_money(row.charge_nanos, places=9)
-
-    @display(description="Amount", ordering="amount_nanos")
-    def amount(self, row: Any) -> str:
-        """The amount."""
-        return show_money(row.amount_nanos)
+        return show_money(row.charge_nanos, row.account.currency, places=9)
 
 
 @admin.register(Account)
@@ -74,27 +69,32 @@ class BudgetAdmin(FactAdmin):
     @display(description="Limit", ordering="limit_nanos")
     def limit(self, budget: Budget) -> str:
         """What may be spent in all."""
-        return show_money(budget.limit_nanos)
+        return show_of_budget(budget.limit_nanos, budget)
 
     @display(description="Spent", ordering="spent_nanos")
     def spent(self, budget: Budget) -> str:
         """What was settled."""
-        return show_money(budget.spent_nanos)
+        return show_of_budget(budget.spent_nanos, budget)
 
     @display(description="Leased", ordering="leased_nanos")
     def leased(self, budget: Budget) -> str:
         """What gateways have set aside."""
-        return show_money(budget.leased_nanos)
+        return show_of_budget(budget.leased_nanos, budget)
 
 
 @admin.register(Lease)
-class LeaseAdmin(_Amounts, FactAdmin):
+class LeaseAdmin(FactAdmin):
     """Which process has which part of a budget."""
 
     list_display = ("budget", "process", "amount")
-    list_select_related = ("budget", "process")
+    list_select_related = ("budget__account", "process")
     fields = ("budget", "process", "amount")
     readonly_fields = ("amount",)
+
+    @display(description="Amount", ordering="amount_nanos")
+    def amount(self, lease: Lease) -> str:
+        """What the process may spend."""
+        return show_of_budget(lease.amount_nanos, lease.budget)
 
 
 @admin.register(GatewayProcess)
@@ -142,7 +142,7 @@ class PriceAdmin(NamedColumns, FactAdmin):
 
 
 @admin.register(UsageEvent)
-class UsageEventAdmin(NamedColumns, _Amounts, LongFactAdmin):
+class UsageEventAdmin(NamedColumns, _Charge, LongFactAdmin):
     """All metered facts, the newest first."""
 
     list_display = ("shown_pk", "occurred_at", "account", "shown_sku", "units", "unit", "charge", "mode", "refunded")
@@ -181,12 +181,12 @@ class UsageEventAdmin(NamedColumns, _Amounts, LongFactAdmin):
         def do(fields: Any) -> None:
             refund_call(event.pk, reason=fields["reason"], by=operator_of(request))
 
-        warning = f"{show_money(event.charge_nanos, places=9)} goes back to {event.account}. Refunding twice changes nothing."
+        warning = f"{show_money(event.charge_nanos, event.account.currency, places=9)} goes back to {event.account}. Refunding twice changes nothing."
         return run_deed(self, request, title=f"Refund {event.pk}", warning=warning, form=bind(ReasonForm, request), do=do, target=event)
 
 
 @admin.register(UsageRefund)
-class UsageRefundAdmin(_Amounts, LongFactAdmin):
+class UsageRefundAdmin(_Charge, LongFactAdmin):
     """What was given back."""
 
     list_display = ("created_at", "account", "charge", "reason", "by", "booked_at")
@@ -198,7 +198,7 @@ class UsageRefundAdmin(_Amounts, LongFactAdmin):
 
 
 @admin.register(UsageRollup)
-class UsageRollupAdmin(NamedColumns, _Amounts, LongFactAdmin):
+class UsageRollupAdmin(NamedColumns, _Charge, LongFactAdmin):
     """Hourly sums."""
 
     list_display = ("hour", "account", "shown_sku", "mode", "events", "units", "charge", "refunded_events")
@@ -224,7 +224,7 @@ class UsageRollupAdmin(NamedColumns, _Amounts, LongFactAdmin):
 
 
 @admin.register(CreditGrant)
-class CreditGrantAdmin(_Amounts, FactAdmin):
+class CreditGrantAdmin(FactAdmin):
     """Credit given. More is given on the organization's page."""
 
     list_display = ("created_at", "account", "amount", "kind", "by", "reference")
@@ -235,8 +235,13 @@ class CreditGrantAdmin(_Amounts, FactAdmin):
     fields = ("account", "amount", "kind", "reference", "by", "created_at", "transaction")
     readonly_fields = ("amount",)
 
+    @display(description="Amount", ordering="amount_nanos")
+    def amount(self, grant: CreditGrant) -> str:
+        """What was given."""
+        return show_money(grant.amount_nanos, grant.account.currency)
 
-class EntryInline(_Amounts, TabularInline):
+
+class EntryInline(TabularInline):
     """A transaction's entries, which sum to zero."""
 
     model = LedgerEntry
@@ -245,6 +250,11 @@ class EntryInline(_Amounts, TabularInline):
     can_delete = False
     fields = ("ledger_account", "amount")
     readonly_fields = fields
+
+    @display(description="Amount", ordering="amount_nanos")
+    def amount(self, entry: LedgerEntry) -> str:
+        """What it moves, with its sign."""
+        return show_money(entry.amount_nanos, entry.ledger_account.currency)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
         """No: entries are posted."""

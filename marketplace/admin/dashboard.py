@@ -1,11 +1,13 @@
 """The operator's front page: what the site does now, and whether its books balance."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Count, F, Sum, TextField
@@ -13,10 +15,13 @@ from django.db.models.functions import Cast, Substr
 from django.http import HttpRequest
 from django.utils import timezone
 
+from billing.agreements import QUOTA_PREFIX
 from billing.books import find_last_run
 from billing.ledger import ACCOUNT_SUBJECT
-from billing.models import Account, BooksRun, Budget, GatewayProcess, UsageRollup
+from billing.models import Account, BooksRun, Budget, GatewayProcess, Lease, UsageRollup
+from billing.money import CURRENCIES, Nanos, to_decimal_string
 from marketplace.admin.facts import show_age, show_money
+from marketplace.amounts import SYMBOLS
 from marketplace.audit import find_last_check
 from marketplace.latency import latency_of_site
 from marketplace.models import ApiKey, GatewayReport, Organization, RequestLog
@@ -124,25 +129,29 @@ def _traffic(minutes: dict[datetime, tuple[int, int]], now: datetime) -> list[Fi
 
 def _money(now: datetime) -> list[Figure]:
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    spend = UsageRollup.objects.filter(hour__gte=today, livemode=True).aggregate(
-        nanos=Sum(F("charge_nanos") - F("refunded_nanos")), calls=Sum(F("events") - F("refunded_events"))
-    )
-    credit = Budget.objects.filter(subject=ACCOUNT_SUBJECT).aggregate(
-        left=Sum(F("limit_nanos") - F("spent_nanos")), held=Sum("leased_nanos")
-    )
+    used = UsageRollup.objects.filter(hour__gte=today, livemode=True)
+    calls = used.aggregate(calls=Sum(F("events") - F("refunded_events")))["calls"] or 0
+    spend = dict(used.values_list("account__currency").annotate(nanos=Sum(F("charge_nanos") - F("refunded_nanos"))))
+    balances = Budget.objects.filter(subject=ACCOUNT_SUBJECT).order_by().values_list("account__currency")
+    left, held = dict(balances.annotate(nanos=Sum(F("limit_nanos") - F("spent_nanos")))), dict(balances.annotate(nanos=Sum("leased_nanos")))
     working = ApiKey.objects.live().issued().count()
     return [
-        Figure("Spend today", _rounded(int(spend["nanos"] or 0)), f"{int(spend['calls'] or 0):,} charged calls since 00:00 UTC"),
-        Figure("Credit outstanding", _rounded(int(credit["left"] or 0)), f"{_rounded(int(credit['held'] or 0))} of it on lease"),
+        Figure("Spend today", _rounded(spend), f"{int(calls):,} charged calls since 00:00 UTC"),
+        Figure("Credit outstanding", _rounded(left), f"{_rounded(held)} of it on lease"),
         Figure(
             "Organizations", f"{Organization.objects.count():,}", f"{working:,} keys that work now, live and test, without playgrounds'"
         ),
     ]
 
 
-def _rounded(nanos: int) -> str:
-    """Return an amount as short as a tile allows: to the cent from a dollar up, below that exact."""
-    return f"${nanos / 10**9:,.2f}" if nanos >= 10**9 else show_money(nanos)
+def _rounded(amounts: Mapping[str, int]) -> str:
+    """Return amounts by currency as short as a tile allows: to the cent from a dollar up, below that exact."""
+    shown = [
+        f"{SYMBOLS[currency]}{nanos / 10**9:,.2f}" if nanos >= 10**9 else show_money(nanos, currency)
+        for currency, nanos in sorted(amounts.items(), key=lambda item: CURRENCIES.index(item[0]))
+        if nanos
+    ]
+    return " + ".join(shown) or show_money(0, settings.CURRENCY)
 
 
 def books_figure(run: BooksRun | None) -> Figure:
@@ -150,7 +159,7 @@ def books_figure(run: BooksRun | None) -> Figure:
     if run is None:
         return Figure("Books differ by", "–", "not checked yet: that is done once an hour")
     note = run.first or f"every balance equals its facts, checked {show_age(run.finished_at)}"
-    return Figure("Books differ by", show_money(run.difference_nanos), note, state="bad" if run.differences else "")
+    return Figure("Books differ by", to_decimal_string(Nanos(run.difference_nanos), places=2), note, state="bad" if run.differences else "")
 
 
 def _outbox(now: datetime) -> Figure:
@@ -201,7 +210,11 @@ def _refusals(now: datetime) -> list[dict[str, Any]]:
 def _processes(now: datetime) -> list[dict[str, Any]]:
     """Return the gateways that have not ended, with what each holds on lease and last told of itself."""
     rows = GatewayProcess.objects.filter(closed_at__isnull=True, reclaimed_at__isnull=True)
-    processes = list(rows.annotate(leased=Sum("leases__amount_nanos")).order_by("-started_at")[:20])
+    processes = list(rows.order_by("-started_at")[:20])
+    leases = Lease.objects.filter(process__in=processes).exclude(budget__subject__startswith=QUOTA_PREFIX).order_by()
+    leased: dict[UUID, dict[str, int]] = defaultdict(dict)
+    for process_id, currency, nanos in leases.values_list("process", "budget__account__currency").annotate(nanos=Sum("amount_nanos")):
+        leased[process_id][currency] = nanos
     reports = dict(GatewayReport.objects.filter(process__in=processes).values_list("process", "figures"))
     return [
         {
@@ -210,7 +223,7 @@ def _processes(now: datetime) -> list[dict[str, Any]]:
             "heartbeat": show_age(process.heartbeat_at),
             "is_alive": now - process.heartbeat_at < _DEAD_AFTER,
             "commits": process.commit_seq,
-            "leased": show_money(int(process.leased or 0)),
+            "leased": _rounded(leased[process.pk]),
             **_engine_of(reports.get(process.pk)),
         }
         for process in processes

@@ -11,7 +11,10 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
+from billing.agreements import QUOTA_PREFIX
+from billing.models import Budget
 from billing.money import to_decimal_string
+from marketplace.amounts import SYMBOLS
 
 
 class FactAdmin(ModelAdmin):
@@ -81,11 +84,16 @@ class LongFactAdmin(FactAdmin):
     show_full_result_count = False
 
 
-def show_money(nanos: int | None, *, places: int = 2) -> str:
-    """Return an amount for people; none is a dash."""
+def show_money(nanos: int | None, currency: str, *, places: int = 2) -> str:
+    """Return an amount for people, in the currency that it is in; none is a dash."""
     if nanos is None:
         return "–"
-    return f"{'-' if nanos < 0 else ''}${to_decimal_string(abs(nanos), places=places)}"
+    return f"{'-' if nanos < 0 else ''}{SYMBOLS[currency]}{to_decimal_string(abs(nanos), places=places)}"
+
+
+def show_of_budget(nanos: int, budget: Budget) -> str:
+    """Return an amount of a budget: money, or the units of a plan's quota."""
+    return f"{nanos:,} units" if budget.subject.startswith(QUOTA_PREFIX) else show_money(nanos, budget.account.currency)
 
 
 def show_age(moment: datetime | None) -> str:

@@ -52,7 +52,7 @@ class _Charge:
     @display(description="Charge", ordering="charge_nanos")
     def charge(self, row: Any) -> str:
         """The exact charge."""
-        return show_money(row.charge_nanos, places=9)
+        return show_money(row.charge_nanos, row.invoice.currency, places=9)
 
 
 class NoteInline(TabularInline):
@@ -119,22 +119,22 @@ class InvoiceAdmin(FactAdmin):
     @display(description="Total", ordering="total_cents")
     def total(self, invoice: Invoice) -> str:
         """What it came to, tax included."""
-        return show_money(invoice.total_cents * NANOS_PER_CENT)
+        return show_money(invoice.total_cents * NANOS_PER_CENT, invoice.currency)
 
     @display(description="Tax in it", ordering="tax_cents")
     def tax(self, invoice: Invoice) -> str:
         """What of it is tax."""
-        return f"{show_money(invoice.tax_cents * NANOS_PER_CENT)} ({invoice.tax_name or 'tax'} {invoice.tax_basis_points / 100:g} %)"
+        return f"{show_money(invoice.tax_cents * NANOS_PER_CENT, invoice.currency)} ({invoice.tax_name or 'tax'} {invoice.tax_basis_points / 100:g} %)"
 
     @display(description="Due", ordering="due_cents")
     def due(self, invoice: Invoice) -> str:
         """What no credit covered."""
-        return show_money(invoice.due_cents * NANOS_PER_CENT)
+        return show_money(invoice.due_cents * NANOS_PER_CENT, invoice.currency)
 
     @display(description="Paid", ordering="paid_cents")
     def paid(self, invoice: Invoice) -> str:
         """What came in for it."""
-        return show_money(invoice.paid_cents * NANOS_PER_CENT)
+        return show_money(invoice.paid_cents * NANOS_PER_CENT, invoice.currency)
 
     @display(
         description="State",
@@ -167,7 +167,8 @@ class InvoiceAdmin(FactAdmin):
         field = form.fields["line"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [
-            (str(line.pk), f"{line.sku}: {show_money(left[line.pk] * NANOS_PER_CENT)} left") for line in invoice.lines.order_by("sku")
+            (str(line.pk), f"{line.sku}: {show_money(left[line.pk] * NANOS_PER_CENT, invoice.currency)} left")
+            for line in invoice.lines.order_by("sku")
         ]
         warning = "The invoice stays as it is; the note stands beside it, on its page and in its PDF. Its reason is shown to the customer."
         return run_deed(self, request, title=f"Credit note on {invoice}", warning=warning, form=form, do=do, target=invoice)

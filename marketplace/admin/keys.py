@@ -18,7 +18,7 @@ class ApiKeyAdmin(NamedColumns, FactAdmin):
 
     list_display = ("masked", "name", "organization", "kind", "mode", "status", "cap", "used", "created_at")
     list_filter = ("kind", ModeFilter, "playground", ("revoked_at", admin.EmptyFieldListFilter))
-    list_select_related = ("organization",)
+    list_select_related = ("organization__account",)
     search_fields = ("name", "display_start", "last4", "organization__slug")
     ordering = ("-created_at",)
     # Listed one by one, and the digest is not among them.
@@ -44,7 +44,7 @@ class ApiKeyAdmin(NamedColumns, FactAdmin):
     @display(description="Monthly cap")
     def cap(self, key: ApiKey) -> str:
         """What it may spend in a month."""
-        return show_money(key.monthly_cap_nanos)
+        return show_money(key.monthly_cap_nanos, key.organization.account.currency)
 
     @display(description="Last used", ordering="last_used_at")
     def used(self, key: ApiKey) -> str:

@@ -13,7 +13,7 @@ from unfold.widgets import UnfoldAdminDecimalFieldWidget
 from billing.errors import AmountMalformed
 from billing.ids import uuid7
 from billing.models import Dispute, OutboxRow, PaymentRefund, StripeEvent, TopUp
-from billing.money import NANOS_PER_CENT, parse_amount
+from billing.money import NANOS_PER_CENT, Nanos, parse_amount, to_decimal_string
 from billing.repaying import refundable_cents
 from marketplace.admin.deeds import ReasonForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin, LongFactAdmin, NamedColumns, show_money
@@ -41,13 +41,17 @@ class RefundForm(ReasonForm):
         return nanos // NANOS_PER_CENT
 
 
+def _payment_of(row: TopUp | PaymentRefund | Dispute) -> TopUp:
+    return row if isinstance(row, TopUp) else row.top_up
+
+
 class _Cents:
     """A column of whole cents."""
 
     @display(description="Amount", ordering="amount_cents")
     def amount(self, row: Any) -> str:
         """The amount."""
-        return show_money(row.amount_cents * NANOS_PER_CENT)
+        return show_money(row.amount_cents * NANOS_PER_CENT, _payment_of(row).currency)
 
 
 @admin.register(TopUp)
@@ -86,7 +90,7 @@ class TopUpAdmin(NamedColumns, _Cents, LongFactAdmin):
     @display(description="Can be refunded")
     def left(self, top_up: TopUp) -> str:
         """What was not given back yet."""
-        return show_money(refundable_cents(top_up) * NANOS_PER_CENT)
+        return show_money(refundable_cents(top_up) * NANOS_PER_CENT, top_up.currency)
 
     @action(description="Refund", url_path="refund", permissions=["deed"], icon="undo")
     def give_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -98,8 +102,8 @@ class TopUpAdmin(NamedColumns, _Cents, LongFactAdmin):
             refund_payment(top_up, amount_cents=fields["amount"], reason=fields["reason"], reference=reference, by=operator_of(request))
 
         left = refundable_cents(top_up) * NANOS_PER_CENT
-        initial = {"reference": str(uuid7()), "amount": show_money(left).removeprefix("$")}
-        warning = f"Up to {show_money(left)} goes back to the card. The credit it bought is taken at once; credit that calls have spent cannot be refunded."
+        initial = {"reference": str(uuid7()), "amount": to_decimal_string(Nanos(left), places=2)}
+        warning = f"Up to {show_money(left, top_up.currency)} goes back to the card. The credit it bought is taken at once; credit that calls have spent cannot be refunded."
         form = bind(RefundForm, request, initial=initial)
         return run_deed(self, request, title=f"Refund a payment of {top_up.account}", warning=warning, form=form, do=do, target=top_up)
 
@@ -110,7 +114,7 @@ class PaymentRefundAdmin(_Cents, FactAdmin):
 
     list_display = ("created_at", "top_up", "amount", "status", "reason", "by")
     list_filter = ("status",)
-    list_select_related = ("top_up",)
+    list_select_related = ("top_up__account",)
     search_fields = ("top_up__account__name", "refund_id", "reason")
     ordering = ("-created_at",)
     fields = ("top_up", "amount", "status", "reason", "by", "refund_id", "failure", "created_at")
@@ -123,7 +127,7 @@ class DisputeAdmin(_Cents, FactAdmin):
 
     list_display = ("created_at", "top_up", "amount", "status", "reason", "closed_at")
     list_filter = ("status",)
-    list_select_related = ("top_up",)
+    list_select_related = ("top_up__account",)
     search_fields = ("dispute_id", "top_up__account__name")
     ordering = ("-created_at",)
     fields = ("dispute_id", "top_up", "amount", "status", "reason", "created_at", "closed_at", "refunded_calls", "refunded_at")
@@ -132,7 +136,7 @@ class DisputeAdmin(_Cents, FactAdmin):
     @display(description="Calls refunded")
     def refunded_calls(self, dispute: Dispute) -> str:
         """What the calls cost that a lost one had paid for."""
-        return show_money(dispute.refunded_nanos)
+        return show_money(dispute.refunded_nanos, dispute.top_up.currency)
 
 
 @admin.register(OutboxRow)

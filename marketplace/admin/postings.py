@@ -26,17 +26,17 @@ class UsagePostingAdmin(NamedColumns, LongFactAdmin):
     @display(description="Charge", ordering="charge_nanos")
     def charge(self, row: Any) -> str:
         """What the customer was charged."""
-        return show_money(row.charge_nanos, places=9)
+        return show_money(row.charge_nanos, row.account.currency, places=9)
 
     @display(description="Fee", ordering="fee_nanos")
     def fee(self, row: Any) -> str:
         """What the site kept."""
-        return show_money(row.fee_nanos, places=9)
+        return show_money(row.fee_nanos, row.account.currency, places=9)
 
     @display(description="Share", ordering="share_nanos")
     def share(self, row: Any) -> str:
         """What the provider earned."""
-        return show_money(row.share_nanos, places=9)
+        return show_money(row.share_nanos, row.account.currency, places=9)
 
 
 @admin.register(SkuShare)

@@ -41,7 +41,7 @@ class RequestLogAdmin(NamedColumns, LongFactAdmin):
 
     list_display = ("shown_id", "occurred_at", "organization", "version", "mode", "status", "code", "units", "cost", "total_us")
     list_filter = (OutcomeFilter, ModeFilter)
-    list_select_related = ("organization", "version__model__owner")
+    list_select_related = ("organization__account", "version__model__owner")
     search_fields = ("organization__slug",)
     search_help_text = "A Request-Id (req_...), or an organization"
     ordering = ("-occurred_at",)
@@ -60,7 +60,7 @@ class RequestLogAdmin(NamedColumns, LongFactAdmin):
     @display(description="Cost", ordering="charge_nanos")
     def cost(self, call: RequestLog) -> str:
         """What it was charged."""
-        return show_money(call.charge_nanos, places=9)
+        return show_money(call.charge_nanos, call.organization.account.currency, places=9)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[RequestLog], search_term: str

@@ -154,28 +154,30 @@ class OrganizationAdmin(FactAdmin):
     @display(description="Granted")
     def granted(self, organization: Organization) -> str:
         """All credit it was ever given."""
-        return show_money(balance(organization.account).granted)
+        return show_money(balance(organization.account).granted, organization.account.currency)
 
     @display(description="Spent")
     def spent(self, organization: Organization) -> str:
         """What it spent, less refunds."""
-        return show_money(balance(organization.account).spent)
+        return show_money(balance(organization.account).spent, organization.account.currency)
 
     @display(description="Held")
     def held(self, organization: Organization) -> str:
         """What its running calls have set aside."""
-        return show_money(balance(organization.account).held)
+        return show_money(balance(organization.account).held, organization.account.currency)
 
     @display(description="Credit left")
     def available(self, organization: Organization) -> str:
         """What it may still spend."""
-        return show_money(balance(organization.account).available)
+        return show_money(balance(organization.account).available, organization.account.currency)
 
     @display(description="Credit line")
     def credit_line(self, organization: Organization) -> str:
         """What it may owe."""
         account = organization.account
-        return show_money(account.credit_line_nanos) + (", stopped by an unpaid invoice" if account.line_withdrawn_at else "")
+        return show_money(account.credit_line_nanos, account.currency) + (
+            ", stopped by an unpaid invoice" if account.line_withdrawn_at else ""
+        )
 
     @display(description="Working keys")
     def working_keys(self, organization: Organization) -> int:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from billing.errors import AmountMalformed
 from billing.money import parse_amount, to_decimal_string
+from marketplace.amounts import SYMBOLS
 from marketplace.keys import SCOPES, KeySettings
 from marketplace.models import ApiKey
 
@@ -27,7 +28,7 @@ class AmountField(forms.CharField):
 
     def clean(self, value: Any) -> int | None:
         """Return the amount in nanos."""
-        text = super().clean(value).strip().removeprefix("$").strip()
+        text = super().clean(value).strip().lstrip("".join(SYMBOLS.values())).strip()
         if not text:
             return None
         try:

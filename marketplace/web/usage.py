@@ -48,7 +48,7 @@ def show_usage(request: MemberRequest) -> HttpResponse:
     since, until = period_bounds(period, now=timezone.now())
     rows = _rows(request, group, since, until)
     if request.GET.get("format") == "csv":
-        return _csv(rows, group=group, since=since)
+        return _csv(rows, group=group, since=since, currency=request.organization.account.currency)
     context: dict[str, Any] = {
         "rows": rows,
         "by": group,
@@ -90,13 +90,13 @@ def _row(used: UsageSum, key: ApiKey | None, *, name: str) -> Row:
     )
 
 
-def _csv(rows: Sequence[Row], *, group: str, since: datetime) -> HttpResponse:
+def _csv(rows: Sequence[Row], *, group: str, since: datetime, currency: str) -> HttpResponse:
     """Return the rows as RFC 4180 CSV; amounts are exact decimals."""
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="usage-by-{group}-{since:%Y-%m-%d}.csv"'
     writer = csv.writer(response)
-    writer.writerow([group, "id", "calls", "unit", "units", "charge_usd"])
+    writer.writerow([group, "id", "calls", "unit", "units", "charge", "currency"])
     for row in rows:
         name = f"'{row.name}" if row.name.startswith(_FORMULA_STARTS) else row.name
-        writer.writerow([name, row.reference, row.events, row.unit, row.units, to_decimal_string(row.charge_nanos)])
+        writer.writerow([name, row.reference, row.events, row.unit, row.units, to_decimal_string(row.charge_nanos), currency])
     return response

@@ -5,7 +5,9 @@ from django.test import Client
 from django.utils import timezone
 
 from billing.ids import uuid7
-from billing.models import Budget, GatewayProcess, UsageEvent
+from billing.ledger import grant_credit
+from billing.models import Account, Budget, GatewayProcess, UsageEvent
+from billing.money import Nanos
 from marketplace.gateway.report import REPORTS, Report
 from marketplace.models import ApiKey, AuditCheck, GatewayReport, Organization, RequestLog
 from marketplace.tasks import check_audit, check_books
@@ -44,7 +46,20 @@ def test_the_front_page_counts_calls_and_money(desk: Client, event: UsageEvent) 
     assert shown["Spend today"].value == "$0.0000022"
     assert shown["Credit outstanding"].value == "$5.00"
     assert shown["Latency"].value == "2.0 / 2.0 ms"
-    assert shown["Books differ by"].value == "$0.00"
+    assert shown["Books differ by"].value == "0.00"
+
+
+def test_money_of_two_currencies_is_not_added_up(desk: Client, event: UsageEvent, other_organization: Organization) -> None:
+    other = other_organization.account
+    Account.objects.filter(pk=other.pk).update(currency="eur")
+    other.refresh_from_db()
+    grant_credit(other, Nanos(7 * 10**9), kind="operator", reference="test:eur", by="test")
+
+    shown = figures(desk)
+
+    assert shown["Credit outstanding"].value == "$5.00 + €7.00"
+    assert shown["Spend today"].value == "$0.0000022"
+    assert "$0.0000001" in desk.get("/admin/").content.decode()  # Leased by the process.
 
 
 def test_refusals_are_counted_by_code(desk: Client, key: ApiKey) -> None:
@@ -65,7 +80,7 @@ def test_books_that_do_not_balance_are_shown_in_red(desk: Client, event: UsageEv
 
     shown = figures(desk)["Books differ by"]
 
-    assert (shown.value, shown.state) == ("$0.000000001", "bad")
+    assert (shown.value, shown.state) == ("0.000000001", "bad")
     assert "The books do not balance. Differences found: 1." in desk.get("/admin/").content.decode()
 
 

@@ -7,7 +7,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
-from billing.models import UsageEvent
+from billing.models import Account, Budget, UsageEvent
 from marketplace.models import ApiKey, RequestLog, User
 
 # Not ours, and not shown: nothing registers with them.
@@ -122,3 +122,28 @@ def test_keys_are_filtered_by_mode(desk: Client, key: ApiKey, query: dict[str, s
     text = desk.get(reverse("admin:marketplace_apikey_changelist"), query).content.decode()
 
     assert (key.masked in text) == found
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["billing_usageevent", "billing_budget", "billing_lease", "billing_creditgrant", "marketplace_requestlog", "billing_usagerollup"],
+)
+def test_amounts_are_in_their_accounts_currency(desk: Client, event: UsageEvent, table: str) -> None:
+    Account.objects.update(currency="eur")
+    model, _ = page_of(table)
+    row = model._default_manager.first()
+    assert row is not None
+
+    for page in (reverse(f"admin:{table}_changelist"), reverse(f"admin:{table}_change", args=[row.pk])):
+        text = desk.get(page).content.decode()
+        assert re.search(r"€\d", text)
+        assert not re.search(r"\$\d", text)
+
+
+def test_a_quotas_budget_says_units_and_no_money(desk: Client, event: UsageEvent) -> None:
+    Budget.objects.filter(account=event.account_id).update(subject="quota:1", limit_nanos=1000)
+
+    text = desk.get(reverse("admin:billing_budget_changelist")).content.decode()
+
+    assert "1,000 units" in text
+    assert "$" not in text.partition("<main")[2]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from django.test import Client
 
+from billing.models import Account
 from marketplace.keys import KeySettings, issue_key
 from marketplace.models import ApiKey, ModelVersion
 from marketplace.web.usage import period_bounds
@@ -37,9 +38,18 @@ def test_the_file_has_exact_amounts_and_no_formulas(member: Client, key: ApiKey,
 
     header, row = csv.reader(io.StringIO(reply.content.decode()))
     assert reply["Content-Type"] == "text/csv; charset=utf-8"
-    assert header == ["key", "id", "calls", "unit", "units", "charge_usd"]
+    assert header == ["key", "id", "calls", "unit", "units", "charge", "currency"]
     assert row[0].startswith("'=")
-    assert row[2:] == ["1", "token", "3", "0.000000600"]
+    assert row[2:] == ["1", "token", "3", "0.000000600", "usd"]
+
+
+def test_the_file_says_the_accounts_own_currency(member: Client, key: ApiKey, sentiment: ModelVersion) -> None:
+    record_call(key, sentiment, tokens=3)
+    Account.objects.filter(pk=key.organization.account_id).update(currency="cny")
+
+    header, row = csv.reader(io.StringIO(member.get("/usage/?format=csv").content.decode()))
+
+    assert (header[-2:], row[-2:]) == (["charge", "currency"], ["0.000000600", "cny"])
 
 
 @pytest.mark.parametrize(
