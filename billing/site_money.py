@@ -8,9 +8,11 @@ from typing import Any, Final
 from django.db.models import Count, F, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 
+from billing.collecting import OWED
 from billing.ledger import ACCOUNT_SUBJECT
 from billing.models import (
     Budget,
+    CreditNote,
     Dispute,
     Invoice,
     LedgerEntry,
@@ -55,7 +57,7 @@ class Standing:
     owed: int = 0  # To providers.
     debts: int = 0  # Of providers.
     payouts_waiting: int = 0
-    unpaid: int = 0  # Invoices.
+    unpaid: int = 0  # Invoices, those given up too, less the credit notes on them.
     unpaid_count: int = 0
     disputed: int = 0  # Open now.
     disputes_open: int = 0
@@ -100,8 +102,10 @@ def standings() -> list[Standing]:
         rows[currency].credit = int(left or 0)
     _add_providers(rows)
     _add_cents(rows, "payouts_waiting", Payout.objects.filter(status=Payout.Status.WAITING), currency="currency")
-    unpaid = Invoice.objects.filter(status__in=[Invoice.Status.OPEN, Invoice.Status.PAST_DUE])
+    unpaid = Invoice.objects.filter(status__in=OWED)
     _add_cents(rows, "unpaid", unpaid, currency="currency", amount=F("due_cents") - F("paid_cents"), count="unpaid_count")
+    lowered = CreditNote.objects.filter(invoice__status__in=OWED, lowers_due=True)
+    _add_cents(rows, "unpaid", lowered, currency="invoice__currency", amount=-F("total_cents"))
     disputes = Dispute.objects.filter(status=Dispute.Status.OPEN)
     _add_cents(rows, "disputed", disputes, currency="top_up__currency", count="disputes_open")
     return [row for row in rows.values() if not row.is_empty] or [rows[CURRENCIES[0]]]
@@ -122,6 +126,6 @@ def _add_cents(
     rows: Mapping[str, Standing], name: str, found: QuerySet[Any], *, currency: str, amount: Any = "amount_cents", count: str = ""
 ) -> None:
     for code, total, number in found.values_list(currency).order_by().annotate(total=Sum(amount), number=Count("pk")):
-        setattr(rows[code], name, int(total or 0) * NANOS_PER_CENT)
+        setattr(rows[code], name, getattr(rows[code], name) + int(total or 0) * NANOS_PER_CENT)
         if count:
             setattr(rows[code], count, number)

@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing import payout_runs, sending
-from billing.models import BooksRun, Invoice, Payout, PayoutAccount, UsageEvent
+from billing.models import BooksRun, CreditNote, Invoice, Payout, PayoutAccount, UsageEvent
 from billing.periods import hour_of
 from marketplace.models import Organization, User
 from tests.billing.payees import CENT, earn, fund_platform, onboard
@@ -69,6 +69,22 @@ def test_unpaid_invoices_are_told_by_what_is_left_to_pay(desk: Client, organizat
     shown = tiles(desk)["Unpaid invoices"]
 
     assert (shown.value, shown.note, shown.state) == ("$6.00", "1 invoices", "bad")
+
+
+def test_unpaid_invoices_count_those_given_up_and_less_what_was_taken_back(desk: Client, organization: Organization) -> None:
+    facts = {"account": organization.account, "currency": "usd", "total_cents": 900, "due_cents": 700}
+    for number, status in ((8, "open"), (9, "uncollectible"), (10, "void")):
+        month = {"starts_at": datetime(2026, number, 1, tzinfo=UTC), "ends_at": datetime(2026, number + 1, 1, tzinfo=UTC)}
+        invoice = Invoice.objects.create(number=f"{number}", status=status, **facts, **month)
+        for count, lowers_due in enumerate((True, True, False)):
+            CreditNote.objects.create(
+                invoice=invoice, number=f"{number}-{count}", total_cents=100, tax_cents=0, settlement="credit", lowers_due=lowers_due,
+                reason="test", by="test",
+            )  # fmt: skip
+
+    shown = tiles(desk)["Unpaid invoices"]
+
+    assert (shown.value, shown.note) == ("$10.00", "2 invoices")
 
 
 def test_books_that_differ_are_told(desk: Client) -> None:
