@@ -227,12 +227,12 @@ class UsageRollupAdmin(NamedColumns, _Charge, LongFactAdmin):
 class CreditGrantAdmin(FactAdmin):
     """Credit given. More is given on the organization's page."""
 
-    list_display = ("created_at", "account", "amount", "kind", "by", "reference")
+    list_display = ("created_at", "account", "amount", "kind", "priority", "expires_at", "by", "reference")
     list_filter = ("kind",)
     list_select_related = ("account",)
     search_fields = ("account__name", "reference", "by")
     ordering = ("-created_at",)
-    fields = ("account", "amount", "kind", "reference", "by", "created_at", "transaction")
+    fields = ("account", "amount", "kind", "priority", "expires_at", "reference", "by", "created_at", "transaction")
     readonly_fields = ("amount",)
 
     @display(description="Amount", ordering="amount_nanos")

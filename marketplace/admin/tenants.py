@@ -11,8 +11,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminDateWidget, UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminDateWidget, UnfoldAdminDecimalFieldWidget, UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
+from billing.credits import DEFAULT_PRIORITY
 from billing.errors import AmountMalformed
 from billing.ids import uuid7
 from billing.ledger import balance
@@ -33,13 +34,22 @@ admin.site.unregister(EmailAddress)  # Its form would verify an address without 
 class CreditForm(ReasonForm):
     """How much credit, and why."""
 
-    amount = forms.CharField(max_length=20, widget=UnfoldAdminDecimalFieldWidget(), help_text="US dollars, such as 25 or 12.50.")
+    amount = forms.CharField(
+        max_length=20, widget=UnfoldAdminDecimalFieldWidget(), help_text="In the account's currency, such as 25 or 12.50."
+    )
     # Made with the page, so that sending it twice grants once.
     reference = forms.CharField(widget=forms.HiddenInput())
     last_day = forms.DateField(
         required=False, widget=UnfoldAdminDateWidget(), help_text="What is unspent at the end of this day, UTC, leaves again. Empty: never."
     )
-    field_order = ("amount", "last_day", "reason")
+    priority = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=100,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text=f"0 is used first, 100 last; among equals what expires sooner. Empty: {DEFAULT_PRIORITY}, as all other credit.",
+    )
+    field_order = ("amount", "last_day", "priority", "reason")
 
     def clean_amount(self) -> Nanos:
         """Return the amount in nanos."""
@@ -52,6 +62,11 @@ class CreditForm(ReasonForm):
             message = "Nothing would be granted."
             raise forms.ValidationError(message)
         return amount
+
+    def clean_priority(self) -> int:
+        """Return the place in the order of use."""
+        priority: int | None = self.cleaned_data["priority"]
+        return DEFAULT_PRIORITY if priority is None else priority
 
     def clean_last_day(self) -> datetime | None:
         """Return the moment at which it expires."""
@@ -197,6 +212,7 @@ class OrganizationAdmin(FactAdmin):
                 reference=f"operator:{fields['reference']}",
                 by=operator_of(request),
                 expires_at=fields["last_day"],
+                priority=fields["priority"],
             )
 
         form = bind(CreditForm, request, initial={"reference": str(uuid7())})

@@ -79,6 +79,17 @@ def test_credit_can_be_given_with_a_last_day(desk: Client, organization: Organiz
     assert CreditGrant.objects.get().expires_at == datetime(2099, 2, 1, tzinfo=UTC)
 
 
+def test_credit_can_be_given_to_be_used_first(desk: Client, organization: Organization) -> None:
+    page = deed(ORGANIZATION, "give_credit", organization.pk)
+    form = {"amount": "5", "reason": "trial"}
+
+    for reference, priority in (("bad", "101"), ("bad", "-1"), ("bad", "first"), ("first", "0"), ("usual", "")):
+        desk.post(page, {**form, "reference": reference, "priority": priority})
+
+    assert dict(CreditGrant.objects.values_list("reference", "priority")) == {"operator:first": 0, "operator:usual": 50}
+    assert [event.details.get("priority") for event in AuditEvent.objects.filter(action="credit.granted").order_by("pk")] == ["0", None]
+
+
 def test_a_reference_of_another_grant_is_told_and_grants_nothing(desk: Client, organization: Organization) -> None:
     page = deed(ORGANIZATION, "give_credit", organization.pk)
     desk.post(page, {"amount": "1", "reason": "r", "reference": "x"})
