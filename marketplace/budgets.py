@@ -19,7 +19,7 @@ from marketplace.changes import key_changed, organization_changed
 from marketplace.errors import RequestMalformed, ScopeMissing
 from marketplace.keys import check_may_raise, set_monthly_cap
 from marketplace.models import ApiKey, Cap, Organization, User
-from marketplace.models.caps import BALANCE, DEFAULT_THRESHOLDS, INTERVALS, BudgetName, is_capped
+from marketplace.models.caps import BALANCE, DEFAULT_THRESHOLDS, INTERVALS, BudgetName, is_capped, name_of
 
 # Percentages that one budget may name.
 MAX_THRESHOLDS: Final = 10
@@ -86,6 +86,13 @@ def find_budget(organization: Organization, budget_id: str) -> BudgetState | Non
     if key is None:
         return None
     return _read(organization, [BudgetName("key", interval, key.cap_id)], {key.cap_id: key})[0]
+
+
+def find_by_subject(organization: Organization, subject: str) -> BudgetState:
+    """Return the budget that billing calls so, with the newest of the keys that share it."""
+    name = name_of(subject)
+    newest = organization.keys.filter(cap_id=name.cap_id).order_by("-created_at").first() if name.cap_id else None
+    return _read(organization, [name], {newest.cap_id: newest} if newest else {})[0]
 
 
 @transaction.atomic

@@ -15,13 +15,13 @@ from billing import subscriptions
 from billing.errors import PlanInvalid
 from billing.ids import public_id
 from billing.models import EVERYTHING, Plan, Subscription
-from billing.money import to_decimal_string
 from billing.subscriptions import Quote
 from marketplace import audit
 from marketplace.changes import organization_changed
 from marketplace.errors import AccountUnderReview, NotFound, ScopeMissing
 from marketplace.models import ApiKey, CatalogueModel, Organization, User
 from marketplace.models.caps import is_capped
+from marketplace.objects.plans import SubscriptionView
 from marketplace.webhooks.outbox import emit
 
 log = logging.getLogger(__name__)
@@ -206,23 +206,7 @@ def quote(organization: Organization, plan: Plan) -> Quote:
 
 def _tell(organization: Organization, row: Subscription, event: str) -> None:
     organization_changed(organization)
-    fields = {
-        "object": "subscription",
-        "id": public_id("sub", row.pk),
-        "plan": row.plan.sku,
-        "state": row.state,
-        "fee": to_decimal_string(row.plan.fee_nanos),
-        "currency": row.plan.currency,
-        "reason": row.reason,
-        "paid_until": _moment(row.paid_until),
-        "grace_until": _moment(row.grace_until) if row.grace_until else None,
-        "ends_at": _moment(row.ends_at) if row.ends_at else None,
-    }
-    emit(organization, event, fields)
-
-
-def _moment(moment: Any) -> str:
-    return str(moment.isoformat().replace("+00:00", "Z"))
+    emit(organization, event, SubscriptionView(row).data)
 
 
 def _model_of(scope: str) -> dict[str, CatalogueModel]:

@@ -16,9 +16,10 @@ from marketplace.api.endpoint import Endpoint, read_body, read_query
 from marketplace.api.fields import Amount, Form, Moment, PublicId, Text, Whole
 from marketplace.api.lists import list_of, page_form, read_page, render_list
 from marketplace.api.organization import check_live
-from marketplace.api.plans import TAG, PlanView
+from marketplace.api.plans import TAG
 from marketplace.api.prices import ShapeForm, shape_in
 from marketplace.api.versions import check_publisher, find_own_model
+from marketplace.objects.plans import PlanView
 
 
 class OwnPlanView(PlanView):

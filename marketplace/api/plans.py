@@ -3,63 +3,22 @@
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import models
 from billing.ids import parse_public_id
-from billing.models import EVERYTHING, Price
-from billing.plans import overage_terms
-from billing.pricing import shape_of
-from billing.subscriptions import used_now
 from marketplace import plans
-from marketplace.amounts import price_words
 from marketplace.api.authentication import key_of, tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_body, read_query
 from marketplace.api.fields import Amount, Constant, Form, Moment, PublicId, View
 from marketplace.api.lists import list_of, page_form, read_page, render_list
 from marketplace.api.organization import check_live
-from marketplace.api.prices import ShapeView
+from marketplace.objects.plans import PlanView, SubscriptionView
 
 TAG = "Plans"
 _REFUSED = ["not_found", "plan_not_offered", "already_subscribed"]
-
-
-class PlanView(View):
-    """A month's units for a fee. It never changes; a retired one takes nobody new."""
-
-    object = Constant("plan")
-    id = PublicId("plan")
-    sku = serializers.CharField(help_text="The fee, as bills name it.")
-    name = serializers.CharField()
-    model = serializers.SerializerMethodField(help_text="owner/name; null: whatever the catalogue has.")
-    fee = Amount(source="fee_nanos", help_text="Of a calendar month, UTC.")
-    currency = serializers.CharField()
-    unit = serializers.ChoiceField(choices=Price.Unit.values)
-    included_units = serializers.IntegerField(allow_null=True, help_text="Null: without limit.")
-    quota = serializers.ChoiceField(choices=["hard", "soft"], help_text="hard: calls beyond it are refused. soft: they cost the overage.")
-    overage = serializers.SerializerMethodField(help_text="The price beyond the included units in one line of English; null: none.")
-    overage_price = serializers.SerializerMethodField(help_text="The same as a shape; null: none.")
-    rate_per_minute = serializers.IntegerField(allow_null=True)
-    retired_at = Moment(allow_null=True)
-
-    def get_model(self, plan: models.Plan) -> str | None:
-        """The scope, unless it is everything."""
-        return None if plan.scope == EVERYTHING else plan.scope
-
-    def get_overage(self, plan: models.Plan) -> str | None:
-        """As people read it."""
-        terms = overage_terms(plan)
-        return price_words(terms) if terms else None
-
-    @extend_schema_field(ShapeView(allow_null=True))
-    def get_overage_price(self, plan: models.Plan) -> Any:
-        """As programs read it."""
-        terms = overage_terms(plan)
-        return ShapeView(shape_of(terms)).data if terms else None
 
 
 class QuoteView(View):
@@ -76,37 +35,6 @@ class QuoteView(View):
     next_fee = Amount(source="plan.fee_nanos")
     next_fee_at = Moment(source="month_ends_at")
     currency = serializers.CharField(source="plan.currency")
-
-
-class QuotaView(View):
-    """Where a subscription's quota stands this month."""
-
-    used_units = serializers.IntegerField(source="units")
-    included_units = serializers.IntegerField(source="included", allow_null=True)
-    resets_at = Moment()
-
-
-class SubscriptionView(View):
-    """An organization's time on a plan."""
-
-    object = Constant("subscription")
-    id = PublicId("sub")
-    plan = PlanView()
-    state = serializers.ChoiceField(
-        choices=models.Subscription.State.choices, help_text="unpaid: it goes on until grace_until, while the fee is asked for again."
-    )
-    starts_at = Moment()
-    paid_until = Moment()
-    grace_until = Moment(allow_null=True)
-    ends_at = Moment(allow_null=True, help_text="Where it is cancelled or over.")
-    reason = serializers.CharField(help_text="Why it ends: cancelled, changed or lapsed; else empty.")
-    previous = PublicId("sub", source="previous_id", allow_null=True)
-    this_month = serializers.SerializerMethodField(help_text="Null once it is over.")
-
-    @extend_schema_field(QuotaView(allow_null=True))
-    def get_this_month(self, row: models.Subscription) -> Any:
-        """The quota now."""
-        return None if row.state == models.Subscription.State.ENDED else QuotaView(used_now(row)).data
 
 
 class SubscriptionForm(Form):

@@ -1,7 +1,7 @@
 """What nobody's deed sets off: budgets that fill up, keys that are about to expire. Looked for every minute, told once."""
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
@@ -10,9 +10,10 @@ from django.utils import timezone
 from billing.agreements import QUOTA_PREFIX
 from billing.ids import public_id
 from billing.models import Budget
-from billing.money import to_decimal_string
+from marketplace.budgets import find_by_subject
 from marketplace.models import ApiKey, Cap, Notice, Organization, RequestLog
-from marketplace.models.caps import BALANCE, DEFAULT_THRESHOLDS, INTERVALS, BudgetName, name_of
+from marketplace.models.caps import BALANCE, DEFAULT_THRESHOLDS, INTERVALS, BudgetName
+from marketplace.objects.budgets import BudgetView
 from marketplace.webhooks.outbox import emit
 
 # A key's organization is told so long before it expires.
@@ -76,27 +77,12 @@ def _tell_budget(organization: Organization, budget: Budget, passed: list[int]) 
         if not fresh or fresh[-1] != passed[-1]:
             return 0
         event = "budget.exhausted" if passed[-1] == 100 else "budget.threshold"
-        fields = _budget_fields(budget, passed[-1])
+        state = find_by_subject(organization, budget.subject)
+        fields = {**BudgetView(state).data, "threshold_percent": passed[-1]}
         emit(organization, event, fields)
-        Notice.objects.filter(organization=organization, about=f"{about}:{passed[-1]}").update(mail=fields)
+        mail = {**fields, "key_name": state.key.name if state.key else None}
+        Notice.objects.filter(organization=organization, about=f"{about}:{passed[-1]}").update(mail=mail)
     return 1
-
-
-def _budget_fields(budget: Budget, threshold: int) -> dict[str, Any]:
-    name = name_of(budget.subject)
-    newest = ApiKey.objects.filter(cap_id=name.cap_id).order_by("-created_at").first() if name.cap_id else None
-    return {
-        "object": "budget",
-        "subject": name.holder if name.holder in {"organization", "key"} else budget.subject,
-        "key": public_id("key", newest.pk) if newest else None,
-        "key_name": newest.name if newest else None,
-        "interval": budget.interval,
-        "threshold_percent": threshold,
-        "limit": to_decimal_string(budget.limit_nanos),
-        "spent": to_decimal_string(budget.spent_nanos),
-        "currency": budget.account.currency,
-        "resets_at": budget.ends_at.isoformat().replace("+00:00", "Z") if budget.ends_at else None,
-    }
 
 
 def _look_at_keys() -> int:

@@ -1,6 +1,7 @@
 """Tests of `/v1/plans` and `/v1/subscriptions`."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from django.utils import timezone
 
 from billing.ids import public_id, uuid7
 from billing.ledger import balance, grant_credit
-from billing.models import Plan, Subscription, UsageEvent
+from billing.models import Budget, Plan, Subscription, UsageEvent
 from billing.money import Nanos, parse_amount
 from billing.plans import make_plan
 from marketplace.keys import KeySettings, issue_key
-from marketplace.models import CatalogueModel, Organization
+from marketplace.models import CatalogueModel, Organization, WebhookMessage
+from marketplace.plans import renew_due
+from marketplace.webhooks.endpoints import register_endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -70,6 +73,26 @@ def test_plans_are_listed_quoted_begun_changed_and_cancelled(api: Api, plans: li
     assert len(api.ask("GET", "/v1/subscriptions").json()["data"]) == 2
     due = sum(parse_amount(quote[name]) for quote, name in ((quote, "due"), (change, "charge"))) - parse_amount(change["credit"])
     assert balance(organization.account).available == 10**10 - due  # What was quoted, to the nano.
+
+
+def test_webhooks_hold_the_subscription_as_rest_shows_it(api: Api, plans: list[Plan], organization: Organization, settings: Any) -> None:
+    settings.PLAN_GRACE_HOURS = 24 * 40
+    register_endpoint(organization, url="https://hooks.example/", events=["*"], description="", by="test")
+
+    identity = api.ask("POST", "/v1/subscriptions", {"plan": public_id("plan", plans[0].pk)}).json()["id"]
+    shown = [api.ask("GET", f"/v1/subscriptions/{identity}").json()]
+    Subscription.objects.update(paid_until=timezone.now() - timedelta(seconds=1))
+    Budget.objects.filter(account=organization.account, subject="account").update(spent_nanos=10**10)
+    assert renew_due() == 1
+    shown.append(api.ask("GET", f"/v1/subscriptions/{identity}").json())
+    Subscription.objects.update(grace_until=timezone.now() - timedelta(seconds=1))
+    assert renew_due() == 1
+    shown.append(api.ask("GET", f"/v1/subscriptions/{identity}").json())
+
+    told = [json.loads(message.body) for message in WebhookMessage.objects.filter(organization=organization).order_by("pk")]
+    assert [body["type"] for body in told] == ["subscription.created", "subscription.unpaid", "subscription.ended"]
+    assert [body["data"] for body in told] == shown
+    assert [one["state"] for one in shown] == ["active", "unpaid", "ended"]
 
 
 def test_a_plan_of_a_foreign_private_model_is_absent(api: Api, plans: list[Plan]) -> None:

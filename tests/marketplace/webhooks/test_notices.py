@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from billing.ids import public_id
@@ -56,6 +57,16 @@ def test_each_threshold_is_told_once(organization: Organization, other_organizat
     assert told(other_organization) == []
 
 
+def test_data_is_the_budget_as_the_rest_api_shows_it(organization: Organization, budget: Budget, live_key: str) -> None:
+    spend(organization, 850_000)
+    notices.look()
+
+    ((_, data),) = told(organization)
+    shown = Client(headers={"Authorization": f"Bearer {live_key}"}).get("/v1/budgets/balance").json()
+    assert data == {**shown, "threshold_percent": 80}
+    assert (data["object"], data["spent"]) == ("budget", "0.000850000")
+
+
 def test_a_jump_over_several_thresholds_is_told_as_the_highest(organization: Organization, budget: Budget) -> None:
     spend(organization, 850_000)
     notices.look()
@@ -88,7 +99,7 @@ def test_a_keys_cap_names_the_key_and_when_it_starts_anew(organization: Organiza
     notices.look()
 
     ((event, data),) = told(organization)
-    assert (event, data["subject"], data["key"], data["threshold_percent"]) == ("budget.threshold", "key", public_id("key", key.pk), 80)
+    assert (event, data["holder"], data["key"], data["threshold_percent"]) == ("budget.threshold", "key", public_id("key", key.pk), 80)
     assert data["resets_at"] == ends_at.isoformat().replace("+00:00", "Z")
 
 
@@ -177,7 +188,7 @@ def test_an_organizations_cap_is_told_each_period(organization: Organization, ma
     notices.look()
     notices.look()
 
-    assert [(event, data["subject"], data["interval"]) for event, data in told(organization)] == [
+    assert [(event, data["holder"], data["interval"]) for event, data in told(organization)] == [
         ("budget.threshold", "organization", "day")
     ]
     assert send_budget_mails() == 1

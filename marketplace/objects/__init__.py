@@ -1,0 +1,1 @@
+"""How objects are shown: in the answers of the REST API and in webhooks alike, so that a program reads both with one type."""
