@@ -18,6 +18,7 @@ from billing import credit_lines, dunning, ledger, outbox
 from billing.customers import lock_customer, notify, saved_cards
 from billing.models import Account, CreditExpiry, CreditGrant, CreditNote, CreditReversal, Customer, Invoice, InvoiceLine, Notice
 from billing.money import NANOS_PER_CENT, Nanos
+from billing.periods import month_of
 from billing.providers import collects_money
 from billing.providers.base_invoices import InvoiceItem, InvoiceOrder, InvoiceState
 
@@ -86,10 +87,10 @@ def items_of(invoice: Invoice) -> Sequence[InvoiceItem]:
     items = [
         InvoiceItem(
             reference=str(line.pk),
-            description=f"{line.sku}: {line.units:,} {line.unit}s in {line.events:,} calls",
+            description=f"{line.name}: {line.units:,} {line.unit}s in {line.events:,} calls",
             amount_cents=line.amount_cents,
             merkle_root=line.merkle_root,
-            **period,
+            **({"starts_at": line.late_from, "ends_at": month_of(line.late_from)[1]} if line.late_from else period),
         )
         for line in invoice.lines.order_by("pk")
         if line.amount_cents

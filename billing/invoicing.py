@@ -15,18 +15,16 @@ from django.db import connection, transaction
 from django.db.models import Count, Sum
 from django.db.models.functions import Now
 
-from billing import collecting, ledger, posting
+from billing import collecting, late_usage, posting
 from billing.customers import lock_customer
 from billing.errors import PeriodNotOver
 from billing.fees import lock_credit
-from billing.models import Account, CreditGrant, Invoice, InvoiceLine, UsageCounter, UsageEvent, UsageRefund, UsageRollup
+from billing.models import Account, Invoice, InvoiceLine, LateUsage, UsageEvent, UsageRefund, UsageRollup
 from billing.money import Nanos, round_to_cents
-from billing.periods import month_of
-from billing.prices import terms_of
-from billing.pricing import rebate, shape_of
+from billing.periods import EPOCH, month_of
 from billing.providers import collects_money
-from billing.receipting import roots_by_line
-from billing.share_rebates import take_back_share
+from billing.rebates import give_rebates
+from billing.receipting import Line, late_roots, roots_by_line
 from billing.tax import buyer_lines, post_tax, rate_of, seller_lines, tax_within
 
 log = logging.getLogger(__name__)
@@ -48,6 +46,7 @@ class BillLine:
     charge_nanos: Nanos
     amount_cents: int
     remainder_nanos: Nanos  # charge_nanos = amount_cents * 10**7 + remainder_nanos
+    late_from: datetime | None = None  # The month that its calls are of, where that was closed before they came.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +90,7 @@ def close_period(account: Account, starts_at: datetime, *, now: datetime | None 
 
     Raises:
         PeriodNotOver: it is too early. Nothing was billed.
-        ValueError: `starts_at` is not the start of a month.
+        ValueError: `starts_at` is not the start of a month, or a later one is closed already: what came after is on the next.
     """
     first, ends_at = month_of(starts_at)
     if first != starts_at:
@@ -113,10 +112,15 @@ def close_period(account: Account, starts_at: datetime, *, now: datetime | None 
             return found
         if (now or _database_now(account)) < ends_at + CLOSE_AFTER:
             raise PeriodNotOver(ends_at=ends_at)
-        posting.post_account(account, since=first, until=ends_at, booked_in=first)
+        if late_usage.is_over(account, first):
+            message = f"A month later than {first:%Y-%m} is closed already."
+            raise ValueError(message)
+        sealed_seq = late_usage.seal(account)
+        # From the beginning: what came late to months that are closed is on this invoice.
+        posting.post_account(account, since=EPOCH, until=ends_at, booked_in=first)
         events = UsageEvent.objects.filter(account=account, price__isnull=False, occurred_at__gte=first, occurred_at__lt=ends_at)
         used = events.values("sku", "unit", "price").annotate(n=Count("pk"), u=Sum("units"), c=Sum("charge_nanos"))
-        return _persist(account, _bill(account, first, ends_at, used))
+        return _persist(account, _bill(account, first, ends_at, used), sealed_seq=sealed_seq)
 
 
 def close_periods(*, now: datetime | None = None) -> int:
@@ -140,18 +144,27 @@ def _close_account(account: Account, *, now: datetime | None) -> int:
 
 def _open_months(account: Account, *, until: datetime) -> list[datetime]:
     """Return the months to close, oldest first, since each carries its remainder to the next."""
-    last_end = Invoice.objects.filter(account=account).order_by("-starts_at").values_list("ends_at", flat=True).first()
-    rollups = UsageRollup.objects.filter(account=account, price__isnull=False)
-    if last_end is not None:
-        rollups = rollups.filter(hour__gte=last_end)
+    since = Invoice.objects.filter(account=account).order_by("-starts_at").values_list("ends_at", flat=True).first() or EPOCH
     months: list[datetime] = []
-    while (hour := rollups.order_by("hour").values_list("hour", flat=True).first()) is not None:
-        starts_at, ends_at = month_of(hour)
-        if until < ends_at + CLOSE_AFTER:
+    while (moment := _first_after(account, since)) is not None:
+        starts_at, since = month_of(moment)
+        if until < since + CLOSE_AFTER:
             break
         months.append(starts_at)
-        rollups = rollups.filter(hour__gte=ends_at)
     return months
+
+
+def _first_after(account: Account, since: datetime) -> datetime | None:
+    """Return the first moment at or after another that has something to bill: usage, a refund, or late usage."""
+    rollups = UsageRollup.objects.filter(account=account, price__isnull=False, hour__gte=since)
+    refunds = UsageRefund.objects.filter(account=account, event__price__isnull=False, booked_at__gte=since)
+    late = LateUsage.objects.filter(account=account, period__gte=since)
+    found = [
+        rollups.order_by("hour").values_list("hour", flat=True).first(),
+        refunds.order_by("booked_at").values_list("booked_at", flat=True).first(),
+        late.order_by("period").values_list("period", flat=True).first(),
+    ]
+    return min((moment for moment in found if moment is not None), default=None)
 
 
 def _database_now(account: Account) -> datetime:
@@ -160,7 +173,7 @@ def _database_now(account: Account) -> datetime:
 
 
 def _bill(account: Account, starts_at: datetime, ends_at: datetime, used: Iterable[Mapping[str, Any]]) -> Bill:
-    lines = _lines(used, _refunded(account, starts_at, ends_at))
+    lines = [*_lines(used, _refunded(account, starts_at, ends_at)), *_late_lines(account, starts_at)]
     before = Invoice.objects.filter(account=account, starts_at__lt=starts_at).order_by("-starts_at").first()
     carried_in = before.carried_out_nanos if before else 0
     carried_cents, carried_rest = round_to_cents(carried_in)
@@ -194,36 +207,42 @@ def _lines(used: Iterable[Mapping[str, Any]], refunded: Iterable[Mapping[str, An
     lines = []
     for (sku, unit, price_id), (events, units, charge) in sorted(sums.items()):
         if events or units or charge:  # Not where all was refunded.
-            cents, remainder = round_to_cents(charge)
-            lines.append(
-                BillLine(
-                    sku=sku,
-                    unit=unit,
-                    price_id=price_id,
-                    events=events,
-                    units=units,
-                    charge_nanos=Nanos(charge),
-                    amount_cents=cents,
-                    remainder_nanos=remainder,
-                )
-            )
+            lines.append(_line(sku, unit, price_id, (events, units, charge)))
     return lines
 
 
-def _give_rebates(account: Account, invoice: Invoice) -> None:
-    """Grant what volume prices charged above the rate that the month reached in the end."""
-    for line in invoice.lines.select_related("price").exclude(price__shape=None):
-        terms = terms_of(line.price)
-        month = UsageCounter.objects.filter(account=account, meter=terms.counted_as, unit=terms.unit, starts_at=invoice.starts_at).first()
-        month_units = month.units if month else line.units
-        amount = rebate(shape_of(terms), units=line.units, charged_nanos=line.charge_nanos, month_units=month_units)
-        if amount:
-            reference = f"rebate:{invoice.number}:{line.price_id}"
-            ledger.grant_credit(account, amount, kind=CreditGrant.Kind.REBATE, reference=reference, by="system")
-            take_back_share(account, line, rebate_nanos=amount)
+def _late_lines(account: Account, starts_at: datetime) -> list[BillLine]:
+    """Return the lines of calls that came after their month was closed: whole, for their refunds are of months after that."""
+    rows = sorted(late_usage.late_sums(account.pk, starts_at), key=lambda row: (row["month"], row["event__sku"], str(row["event__price"])))
+    return [
+        _line(
+            row["event__sku"],
+            row["event__unit"],
+            row["event__price"],
+            (int(row["n"]), int(row["u"]), int(row["c"])),
+            late_from=row["month"],
+        )
+        for row in rows
+    ]
 
 
-def _persist(account: Account, bill: Bill) -> Invoice:
+def _line(sku: str, unit: str, price_id: UUID, sums: tuple[int, int, int], *, late_from: datetime | None = None) -> BillLine:
+    events, units, charge = sums
+    cents, remainder = round_to_cents(charge)
+    return BillLine(
+        sku=sku,
+        unit=unit,
+        price_id=price_id,
+        events=events,
+        units=units,
+        charge_nanos=Nanos(charge),
+        amount_cents=cents,
+        remainder_nanos=remainder,
+        late_from=late_from,
+    )
+
+
+def _persist(account: Account, bill: Bill, *, sealed_seq: int) -> Invoice:
     tax = rate_of(account)
     invoice = Invoice.objects.create(
         # The account's last 48 random bits: numbers tell nobody how many customers there are.
@@ -241,8 +260,10 @@ def _persist(account: Account, bill: Bill) -> Invoice:
         tax_cents=tax_within(bill.total_cents, tax.basis_points),
         seller=seller_lines(),
         buyer=buyer_lines(account),
+        sealed_seq=sealed_seq,
     )
-    roots = roots_by_line(account, since=bill.starts_at, until=bill.ends_at)
+    roots: dict[Line, str] = {(*key, None): root for key, root in roots_by_line(account, since=bill.starts_at, until=bill.ends_at).items()}
+    roots |= late_roots(account, bill.starts_at)
     InvoiceLine.objects.bulk_create(
         InvoiceLine(
             invoice=invoice,
@@ -254,12 +275,13 @@ def _persist(account: Account, bill: Bill) -> Invoice:
             charge_nanos=line.charge_nanos,
             amount_cents=line.amount_cents,
             remainder_nanos=line.remainder_nanos,
-            merkle_root=roots.get((line.sku, line.price_id), ""),
+            merkle_root=roots.get((line.sku, line.price_id, line.late_from), ""),
+            late_from=line.late_from,
         )
         for line in bill.lines
     )
     post_tax(account, invoice.tax_cents, reference=invoice.number)
-    _give_rebates(account, invoice)
+    give_rebates(account, invoice)
     collecting.open_invoice(account, invoice)
     log.info("Closed %s: %d cents.", invoice.number, invoice.total_cents)
     return invoice

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from billing import ledger
 from billing.ids import uuid7
+from billing.late_usage import book_late
 from billing.models import Account, LedgerTransaction, UsageEvent, UsagePosting, UsageRefund, UsageRollup
 from billing.periods import EPOCH, hour_of, month_of
 from billing.receipts import leaf_hash, merkle_root
@@ -46,7 +47,7 @@ class _Call(NamedTuple):
 
 @dataclass(slots=True)
 class _Part:
-    """Calls of one SKU at one price in an hour, used or refunded, that are on one month's bill, as they stand now."""
+    """Calls of one SKU at one price in an hour, used or refunded, that are on one month's invoice, as they stand now."""
 
     sku: str
     price_id: UUID
@@ -82,7 +83,7 @@ class _Posted:
 
     def sum_of(self, part: _Part) -> tuple[int, int, int]:
         """Return the events, units and charge that were posted of a part."""
-        rows = [row for row in self.rows if row.kind == part.kind and (part.kind == _USAGE or row.period == part.period)]
+        rows = [row for row in self.rows if (row.kind, row.period) == (part.kind, part.period)]
         return sum(row.events for row in rows), sum(row.units for row in rows), sum(row.charge_nanos for row in rows)
 
 
@@ -172,6 +173,8 @@ def _unposted(accounts: Sequence[Account], hours: Q) -> set[tuple[UUID, datetime
 def _post_hour(account: Account, hour: datetime, *, begins: datetime) -> int:
     # One at a time, and no refund meanwhile. NO KEY: settling calls refer to the row and need not wait.
     Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+    if hour >= begins:
+        book_late(account, hour)
     posted: dict[tuple[str, UUID], _Posted] = {}
     for row in UsagePosting.objects.filter(account=account, hour=hour).order_by("number"):
         posted.setdefault((row.sku, row.price_id), _Posted()).rows.append(row)
@@ -189,7 +192,7 @@ def _post_hour(account: Account, hour: datetime, *, begins: datetime) -> int:
 
 
 def _parts(account: Account, hour: datetime, *, begins: datetime) -> Sequence[_Part]:
-    """Return an hour's calls by SKU, price and bill: the used ones first, in the order in which they were settled."""
+    """Return an hour's calls by SKU, price and invoice: the used ones first, in the order in which they were settled."""
     rows = UsageEvent.objects.filter(
         account=account, price__isnull=False, occurred_at__gte=hour, occurred_at__lt=hour + timedelta(hours=1)
     ).order_by(F("receipt__seq").asc(nulls_first=True), "occurred_at", "pk")
@@ -206,13 +209,15 @@ def _parts(account: Account, hour: datetime, *, begins: datetime) -> Sequence[_P
         "receipt__hash",
         "refund__booked_at",
         "refund__charge_nanos",
+        "late__period",
     )
     used: dict[tuple[Any, ...], _Part] = {}
     refunded: dict[tuple[Any, ...], _Part] = {}
-    for event, sku, price, unit, units, charge, seq, leaf, booked_at, refund in rows.values_list(*columns).iterator(chunk_size=5000):
+    for event, sku, price, unit, units, charge, seq, leaf, booked_at, refund, late in rows.values_list(*columns).iterator(chunk_size=5000):
         call = _Call(event, seq, bytes(leaf) if leaf else leaf_of(event, units=units, charge_nanos=charge))
         if hour >= begins:
-            part = used.setdefault((sku, price), _Part(sku, price, unit, _USAGE, month_of(hour)[0]))
+            period = late or month_of(hour)[0]
+            part = used.setdefault((sku, price, period), _Part(sku, price, unit, _USAGE, period))
             part.add(call, units=units, charge=charge)
         if booked_at is not None and booked_at >= begins:
             period = month_of(booked_at)[0]

@@ -108,7 +108,9 @@ def _invoices(*, since: datetime) -> tuple[Sums, Sums]:
     invoices = Invoice.objects.filter(starts_at__gte=since).exclude(_charged_whole("number"))
     columns = ("invoice__account", "invoice__starts_at", "sku", "price", "charge_nanos")
     lines = InvoiceLine.objects.filter(invoice__in=invoices).values_list(*columns)
-    found: Sums = {tuple(key): int(charge) for *key, charge in lines}
+    found: Sums = defaultdict(int)
+    for *key, charge in lines:  # Late usage has lines of its own, of the same SKU and price.
+        found[tuple(key)] += int(charge)
     is_closed = Exists(invoices.filter(account=OuterRef("account"), starts_at=OuterRef("period")))
     rows = UsagePosting.objects.filter(is_closed).order_by().values_list("account", "period", "sku", "price")
     return found, {tuple(key): int(total) for *key, total in rows.annotate(total=Sum("charge_nanos"))}

@@ -9,11 +9,13 @@ from uuid import UUID
 import orjson
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
-from django.db.models import QuerySet
+from django.db.models import Max, Min, QuerySet
 from django.utils import timezone
 
 from billing.ids import public_id
-from billing.models import Account, Receipt, ReceiptKey, UsageEvent
+from billing.late_usage import late_of, on_own_lines
+from billing.models import Account, Invoice, Receipt, ReceiptKey, UsageEvent
+from billing.periods import month_of
 from billing.receipts import GENESIS, VERSION, Signed, Signer, leaf_hash, merkle_path, merkle_paths, merkle_root, render_token
 from billing.sql import fetch, insert_rows, is_sqlite, time_value, uuid_value, uuid_values
 
@@ -25,6 +27,8 @@ _LEAVES: Final = (
     "SELECT e.sku, e.price_id, r.hash FROM billing_usageevent e JOIN billing_receipt r ON r.event_id = e.id "
     "WHERE e.account_id = %s AND e.occurred_at >= %s AND e.occurred_at < %s AND e.price_id IS NOT NULL ORDER BY r.seq"
 )
+# A line of an invoice: SKU, price, and the month it is of where that was closed before its calls came.
+Line = tuple[str, UUID, datetime | None]
 _PAGE: Final = 1000
 _ROWS: Final = 5000
 
@@ -198,8 +202,12 @@ def read_receipts(account: Account, *, since: datetime | None = None, until: dat
         found = found.filter(event__occurred_at__gte=since)
     if until is not None:
         found = found.filter(event__occurred_at__lt=until)
-    after = 0
-    while page := list(found.filter(seq__gt=after).order_by("seq")[:_PAGE]):
+    yield from _read(found, after=0)
+
+
+def _read(rows: QuerySet[Receipt], *, after: int) -> Iterator[Signed]:
+    """Read page by page: whoever downloads a month takes a while, and no query should."""
+    while page := list(rows.filter(seq__gt=after).order_by("seq")[:_PAGE]):
         yield from map(_signed, page)
         after = page[-1].seq
 
@@ -259,9 +267,9 @@ class Inclusion(NamedTuple):
     path: Sequence[bytes]
 
 
-def find_inclusion(account: Account, event_id: UUID, *, since: datetime, until: datetime) -> Inclusion | None:
-    """Return the proof that a call's receipt is one of its invoice line's, or None where the period has no such receipt."""
-    for (sku, price_id), leaves in leaves_by_line(account, since=since, until=until).items():
+def find_inclusion(invoice: Invoice, event_id: UUID) -> Inclusion | None:
+    """Return the proof that a call's receipt is one of an invoice line's, or None where the invoice has no such receipt."""
+    for (sku, price_id, _), leaves in leaves_by_line(invoice).items():
         for index, (event, _) in enumerate(leaves):
             if event == event_id:
                 hashes = [leaf for _, leaf in leaves]
@@ -269,14 +277,35 @@ def find_inclusion(account: Account, event_id: UUID, *, since: datetime, until: 
     return None
 
 
-def leaves_by_line(account: Account, *, since: datetime, until: datetime) -> Mapping[tuple[str, UUID], list[tuple[UUID, bytes]]]:
-    """Return the hashes of a period's receipts by SKU and price, each in the order of its numbers, with their calls."""
-    rows = (
-        Receipt.objects.filter(account=account, event__occurred_at__gte=since, event__occurred_at__lt=until, event__price__isnull=False)
-        .order_by("seq")
-        .values_list("event__sku", "event__price", "pk", "hash")
-    )
-    lines: dict[tuple[str, UUID], list[tuple[UUID, bytes]]] = {}
-    for sku, price, event, leaf in rows.iterator(chunk_size=5000):
-        lines.setdefault((sku, price), []).append((event, bytes(leaf)))
+def leaves_by_line(invoice: Invoice) -> Mapping[Line, list[tuple[UUID, bytes]]]:
+    """Return the hashes of the receipts behind an invoice's lines, each in the order of their numbers, with their calls."""
+    own = UsageEvent.objects.filter(on_own_lines(invoice), receipt__isnull=False).values_list("sku", "price", "pk", "receipt__hash")
+    lines: dict[Line, list[tuple[UUID, bytes]]] = {}
+    for sku, price, event, leaf in own.order_by("receipt__seq").iterator(chunk_size=5000):
+        lines.setdefault((sku, price, None), []).append((event, bytes(leaf)))
+    for line, event, leaf in _late_leaves(invoice.account_id, invoice.starts_at):
+        lines.setdefault(line, []).append((event, leaf))
     return lines
+
+
+def late_roots(account: Account, period: datetime) -> dict[Line, str]:
+    """Return the Merkle roots of the late receipts on a month's invoice, in hexadecimal."""
+    lines: dict[Line, list[bytes]] = {}
+    for line, _, leaf in _late_leaves(account.pk, period):
+        lines.setdefault(line, []).append(leaf)
+    return {line: merkle_root(leaves).hex() for line, leaves in lines.items()}
+
+
+def _late_leaves(account_id: UUID, period: datetime) -> Iterator[tuple[Line, UUID, bytes]]:
+    columns = ("event__sku", "event__price", "event__occurred_at", "pk", "event__receipt__hash")
+    for sku, price, moment, event, leaf in late_of(account_id, period).order_by("event__receipt__seq").values_list(*columns):
+        yield (sku, price, month_of(moment)[0]), event, bytes(leaf)
+
+
+def read_invoice_receipts(invoice: Invoice) -> Iterator[Signed]:
+    """Yield the receipts that an invoice is proven by: those of its lines, and what lies between in the chain, so that no gap is one."""
+    own = UsageEvent.objects.filter(on_own_lines(invoice)).aggregate(first=Min("receipt__seq"), last=Max("receipt__seq"))
+    late = late_of(invoice.account_id, invoice.starts_at).aggregate(first=Min("event__receipt__seq"), last=Max("event__receipt__seq"))
+    numbers = [number for number in (*own.values(), *late.values()) if number is not None]
+    if numbers:
+        yield from _read(_rows(invoice.account).filter(seq__lte=max(numbers)), after=min(numbers) - 1)

@@ -93,7 +93,7 @@ def _refund_rows(events: Iterable[UsageEvent], *, reason: str, by: str) -> list[
     for event in events:
         period = (event.account_id, month_of(event.occurred_at)[0])
         if period not in is_closed:
-            is_closed[period] = Invoice.objects.filter(account_id=period[0], starts_at=period[1]).exists()
+            is_closed[period] = Invoice.objects.filter(account_id=period[0], starts_at__gte=period[1]).exists()
         booked_at = now if is_closed[period] else event.occurred_at
         row = (uuid_value(uuid7()), uuid_value(event.pk), uuid_value(event.account_id), event.charge_nanos, reason, by)
         rows.append((*row, time_value(booked_at), time_value(now)))

@@ -1,10 +1,11 @@
 """What a rebate takes back of providers' shares: they earned on a charge that was higher than the month's rate in the end."""
 
-from django.db.models import Max, QuerySet, Sum
+from django.db.models import Max, Q, QuerySet, Sum
 
 from billing import ledger
 from billing.ids import uuid7
 from billing.models import Account, InvoiceLine, UsagePosting
+from billing.periods import month_of
 
 
 def take_back_share(account: Account, line: InvoiceLine, *, rebate_nanos: int) -> None:
@@ -13,6 +14,11 @@ def take_back_share(account: Account, line: InvoiceLine, *, rebate_nanos: int) -
     Else whoever sells at a volume price could have a friend pay the highest rate, which the site gives back, and keep the share of it.
     """
     rows = UsagePosting.objects.filter(account=account, period=line.invoice.starts_at, sku=line.sku, price=line.price_id)
+    came_late = Q(kind=UsagePosting.Kind.USAGE, hour__lt=line.invoice.starts_at)
+    if line.late_from is None:
+        rows = rows.exclude(came_late)
+    else:
+        rows = rows.filter(came_late, hour__gte=line.late_from, hour__lt=month_of(line.late_from)[1])
     charge = int(rows.aggregate(total=Sum("charge_nanos"))["total"] or 0)
     shares = rows.filter(payee__isnull=False).order_by("payee").values_list("payee").annotate(total=Sum("share_nanos"))
     for payee, share in list(shares):

@@ -69,6 +69,8 @@ def events_for(
     sku: str | None = None,
     after: UUID | None = None,
     limit: int = 20,
+    late_on: datetime | None = None,
+    is_late: bool | None = None,
 ) -> Sequence[UsageEvent]:
     """Return a page of an account's events with their refunds, newest first.
 
@@ -80,6 +82,8 @@ def events_for(
         after: The last event of the page before, or None for the first page. An id that is not
             the account's gives an empty page.
         limit: Most events to return.
+        late_on: Late calls on this month's invoice only, by its first moment, or None.
+        is_late: Whether calls that came after their month was closed; None: both kinds.
     """
     events = UsageEvent.objects.filter(account=account).select_related("refund")
     if since is not None:
@@ -88,6 +92,10 @@ def events_for(
         events = events.filter(occurred_at__lt=until)
     if sku is not None:
         events = events.filter(sku=sku)
+    if late_on is not None:
+        events = events.filter(late__period=late_on)
+    if is_late is not None:
+        events = events.filter(late__isnull=not is_late)
     if after is not None:
         last = UsageEvent.objects.filter(account=account, pk=after).values_list("occurred_at", flat=True).first()
         if last is None:

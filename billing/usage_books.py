@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Exists, OuterRef, QuerySet, Sum
 
+from billing.late_usage import late_sums, on_own_lines
 from billing.models import Account, BooksCheckpoint, Budget, Invoice, InvoiceLine, UsageEvent, UsageRefund, UsageRollup
 from billing.payers import parse_payers
 from billing.periods import EPOCH, month_of
@@ -48,7 +49,10 @@ def usage_sums(checkpoint: BooksCheckpoint | None) -> Iterator[tuple[str, Sums, 
         found["refunded"] |= _sums(scope.rollups.order_by().values_list(*_ROLLED).annotate(total=Sum("refunded_nanos")))
         refunds = scope.refunds_of_events.order_by().values_list(*(f"event__{name}" for name in _ROLLED))
         facts["refunded"] |= _sums(refunds.annotate(total=Sum("charge_nanos")))
-    yield "budget spent", dict(Budget.objects.values_list("pk", "spent_nanos")), spent
+    budgets = dict(Budget.objects.values_list("pk", "spent_nanos"))
+    if checkpoint is not None:
+        _look_again(budgets, spent)
+    yield "budget spent", budgets, spent
     for name, sums in found.items():
         yield f"rollup {name}", sums, facts[name]
     yield "invoice line", *_invoices(checkpoint)
@@ -96,6 +100,16 @@ def _scopes(checkpoint: BooksCheckpoint | None) -> Iterator[_Scope]:
         yield _Scope(events.filter(account=account), rollups.filter(account=account), refunds.filter(account=account), of_events)
 
 
+def _look_again(budgets: Sums, spent: Sums) -> None:
+    """Sum up all calls of the accounts whose budgets seem to differ: some may have come late, of months that the checkpoint stands for."""
+    differing = {budget for budget in budgets.keys() | spent.keys() if budgets.get(budget, 0) != spent.get(budget, 0)}
+    for account in Account.objects.filter(budgets__in=differing).distinct().iterator():
+        again: Sums = {}
+        _add_spent(again, UsageEvent.objects.filter(account=account), UsageRefund.objects.filter(account=account))
+        for budget in account.budgets.values_list("pk", flat=True):
+            spent[budget] = again.get(budget, 0)
+
+
 def _add_spent(spent: Sums, events: QuerySet[UsageEvent], refunds: QuerySet[UsageRefund]) -> None:
     charged = events.exclude(budgets="").order_by().values_list("budgets").annotate(nanos=Sum("charge_nanos"), used=Sum("units"))
     refunded = refunds.exclude(event__budgets="").order_by().values_list("event__budgets")
@@ -107,21 +121,36 @@ def _add_spent(spent: Sums, events: QuerySet[UsageEvent], refunds: QuerySet[Usag
 
 
 def _invoices(checkpoint: BooksCheckpoint | None) -> tuple[Sums, Sums]:
-    """Closed months: lines against events and refunds. Catches an event that came after the close."""
+    """Closed months: lines against events and refunds. What came after the close is no difference: it is on the next, or will be."""
     lines = InvoiceLine.objects.filter(invoice__starts_at__gte=checkpoint.until if checkpoint else EPOCH)
-    found = _sums(lines.values_list("invoice__account", "invoice__starts_at", "sku", "price", "charge_nanos"))
-    closed = {key[:2] for key in found}
-    facts: Sums = defaultdict(int)
-    for account, starts_at in closed:
-        period = (starts_at, month_of(starts_at)[1])
-        events = UsageEvent.objects.filter(account=account, price__isnull=False, occurred_at__gte=period[0], occurred_at__lt=period[1])
-        booked = Q(booked_at__gte=period[0], booked_at__lt=period[1])
-        refunds = UsageRefund.objects.filter(booked, account=account, event__price__isnull=False)
-        for sku, price, total in events.values_list("sku", "price").annotate(total=Sum("charge_nanos")):
-            facts[account, starts_at, sku, price] += int(total)
-        for sku, price, total in refunds.values_list("event__sku", "event__price").annotate(total=Sum("charge_nanos")):
-            facts[account, starts_at, sku, price] -= int(total)
+    found = _sums(lines.values_list("invoice__account", "invoice__starts_at", "sku", "price", "late_from", "charge_nanos"))
+    by_month: dict[Any, Sums] = defaultdict(dict)
+    for key, charge in found.items():
+        by_month[key[:2]][key] = charge
+    facts: Sums = {}
+    for invoice in Invoice.objects.filter(lines__in=lines).distinct().iterator():
+        period = {"occurred_at__gte": invoice.starts_at, "occurred_at__lt": invoice.ends_at}
+        came_to = _facts_of(invoice, UsageEvent.objects.filter(account=invoice.account_id, price__isnull=False, **period))
+        on_lines = {key: charge for key, charge in by_month[invoice.account_id, invoice.starts_at].items() if charge}
+        if came_to != on_lines:  # Leave out what came after the seal, which takes longer.
+            came_to = _facts_of(invoice, UsageEvent.objects.filter(on_own_lines(invoice)))
+        facts |= came_to
     return found, facts
+
+
+def _facts_of(invoice: Invoice, own: QuerySet[UsageEvent]) -> Sums:
+    """Sum what an invoice's lines stand for: its own calls, less refunds booked in its month, and late calls of months before."""
+    facts: Sums = defaultdict(int)
+    name = (invoice.account_id, invoice.starts_at)
+    booked = {"booked_at__gte": invoice.starts_at, "booked_at__lt": invoice.ends_at}
+    refunds = UsageRefund.objects.filter(account=invoice.account_id, event__price__isnull=False, **booked)
+    for sku, price, total in own.values_list("sku", "price").annotate(total=Sum("charge_nanos")):
+        facts[*name, sku, price, None] += int(total)
+    for sku, price, total in refunds.values_list("event__sku", "event__price").annotate(total=Sum("charge_nanos")):
+        facts[*name, sku, price, None] -= int(total)
+    for row in late_sums(invoice.account_id, invoice.starts_at):
+        facts[*name, row["event__sku"], row["event__price"], row["month"]] += int(row["c"])
+    return {key: total for key, total in facts.items() if total}
 
 
 def _sums(rows: Iterable[tuple[Any, ...]]) -> Sums:

@@ -15,7 +15,7 @@ from billing.models.prices import Price
 from billing.models.receipts import Receipt, ReceiptHead, ReceiptKey
 from billing.models.stripe import StripeCatchUp, StripeEvent, StripeEventWork
 from billing.models.tax import BillingDetails
-from billing.models.usage import UsageCounter, UsageEvent, UsageRefund, UsageRollup
+from billing.models.usage import LateUsage, UsageCounter, UsageEvent, UsageRefund, UsageRollup
 
 __all__ = [
     "EVERYTHING",
@@ -38,6 +38,7 @@ __all__ = [
     "GatewayProcess",
     "Invoice",
     "InvoiceLine",
+    "LateUsage",
     "Lease",
     "LedgerAccount",
     "LedgerEntry",

@@ -53,6 +53,8 @@ class Invoice(models.Model):
     past_due_at = models.DateTimeField(null=True, blank=True)  # Since when.
     settled_at = models.DateTimeField(null=True, blank=True)  # Paid, or void.
     failure = models.CharField(max_length=300, blank=True, default="")  # Why it could not be collected, last.
+    # The number of the account's last receipt when the month was closed: what came later is late. None: not known.
+    sealed_seq = models.BigIntegerField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -86,6 +88,8 @@ class InvoiceLine(models.Model):
     price = models.ForeignKey(Price, models.PROTECT, related_name="+")
     sku = models.CharField(max_length=120)
     unit = models.CharField(max_length=10)
+    # The month that its calls are of, by its first moment, where they came after that was closed; None: the invoice's own.
+    late_from = models.DateTimeField(null=True)
     events = models.BigIntegerField()
     units = models.BigIntegerField()
     charge_nanos = models.BigIntegerField()  # Negative where refunds of closed periods outweigh.
@@ -96,11 +100,20 @@ class InvoiceLine(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["invoice", "sku", "price"], name="line_once_per_price"),
+            # Two, because NULLs are distinct to a plain unique index.
+            models.UniqueConstraint(fields=["invoice", "sku", "price"], condition=Q(late_from__isnull=True), name="line_once_per_price"),
+            models.UniqueConstraint(
+                fields=["invoice", "sku", "price", "late_from"], condition=Q(late_from__isnull=False), name="line_once_per_late_month"
+            ),
             models.CheckConstraint(
                 condition=Q(charge_nanos=F("amount_cents") * 10_000_000 + F("remainder_nanos")), name="line_loses_nothing"
             ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.sku}: {self.amount_cents} cents"
+        return f"{self.name}: {self.amount_cents} cents"
+
+    @property
+    def name(self) -> str:
+        """The SKU, and the month it is of where that is not the invoice's."""
+        return f"{self.sku} ({self.late_from:%Y-%m})" if self.late_from else self.sku

@@ -50,6 +50,21 @@ class UsageEvent(models.Model):
         return f"{self.units} x {self.sku}"
 
 
+class LateUsage(models.Model):
+    """That an event was settled after its month was closed, and whose month's invoice it is on instead. Append-only, by trigger."""
+
+    event = models.OneToOneField(UsageEvent, models.PROTECT, primary_key=True, related_name="late")
+    account = models.ForeignKey(Account, models.PROTECT, related_name="late_usage", db_index=False)
+    period = models.DateTimeField()  # The month, by its first moment, whose invoice it is on: the first after the last closed one.
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["account", "period"], name="late_by_period")]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} on {self.period:%Y-%m}"
+
+
 class UsageCounter(models.Model):
     """What an account used of a meter in one month, or ever: where its next unit falls in a price's tiers.
 

@@ -77,7 +77,7 @@ class LineInline(NamedColumns, _Charge, TabularInline):
     verbose_name_plural = "Lines"
     extra = 0
     can_delete = False
-    fields = ("shown_sku", "unit", "events", "units", "charge", "amount_cents")
+    fields = ("shown_sku", "late_from", "unit", "events", "units", "charge", "amount_cents")
     readonly_fields = fields
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 (Django's signature)
@@ -167,7 +167,7 @@ class InvoiceAdmin(FactAdmin):
         field = form.fields["line"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [
-            (str(line.pk), f"{line.sku}: {show_money(left[line.pk] * NANOS_PER_CENT, invoice.currency)} left")
+            (str(line.pk), f"{line.name}: {show_money(left[line.pk] * NANOS_PER_CENT, invoice.currency)} left")
             for line in invoice.lines.order_by("sku")
         ]
         warning = "The invoice stays as it is; the note stands beside it, on its page and in its PDF. Its reason is shown to the customer."

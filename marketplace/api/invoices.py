@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from billing import models
 from billing.ids import public_id
 from billing.invoicing import Bill, BillLine, upcoming_invoice
+from billing.late_usage import late_calls, seal_before
 from billing.models import Price
 from billing.receipting import published_keys
 from billing.tax import TaxRate, rate_of, tax_within
@@ -36,6 +37,11 @@ class LineView(View):
     amount = Cents(source="amount_cents", help_text="Rounded once, half to even.")
     remainder = Amount(source="remainder_nanos", help_text="What rounding left; carried to the next invoice.")
     price = serializers.SerializerMethodField(help_text="The price's id, as receipts name it.")
+    late_from = Moment(
+        allow_null=True,
+        default=None,
+        help_text="The month that its calls are of, where they were settled after that was closed; else null.",
+    )
     merkle_root = serializers.CharField(default="", help_text="Of the calls' receipts, in hexadecimal; empty while the month is open.")
 
     def get_price(self, line: models.InvoiceLine | BillLine) -> str:
@@ -91,6 +97,13 @@ class RefundedView(View):
     charge = Amount()
 
 
+class LateCallView(View):
+    """A call of an earlier month, settled after that was closed: it is on this invoice instead."""
+
+    call = serializers.CharField()
+    late_from = Moment(help_text="The first moment of its month.")
+
+
 class ReceiptKeyView(View):
     """A public key."""
 
@@ -105,6 +118,12 @@ class InvoiceDetailView(InvoiceView):
 
     account = serializers.CharField(help_text="As receipts name it.")
     refunds = RefundedView(many=True)
+    late_calls = LateCallView(many=True)
+    late_after = serializers.IntegerField(help_text="The last_receipt of the invoice before: late calls have higher numbers.")
+    last_receipt = serializers.IntegerField(
+        allow_null=True,
+        help_text="The number of the account's last receipt when the month was closed; what came later is on a later invoice.",
+    )
     receipt_keys = ReceiptKeyView(many=True)
 
 
@@ -185,7 +204,14 @@ class Invoice(Endpoint):
         invoice = tenant_of(request).account.invoices.prefetch_related("lines", "credit_notes").filter(number=number).first()
         if invoice is None:
             raise NotFound
-        proof = {"account": invoice.account_id.hex, "refunds": _refunds(invoice), "receipt_keys": published_keys()}
+        proof = {
+            "account": invoice.account_id.hex,
+            "refunds": _refunds(invoice),
+            "late_calls": [{"call": public_id("req", call), "late_from": month} for call, month in late_calls(invoice)],
+            "late_after": seal_before(invoice),
+            "last_receipt": invoice.sealed_seq,
+            "receipt_keys": published_keys(),
+        }
         return Response(InvoiceDetailView({**_show(invoice), **proof}).data)
 
 

@@ -11,10 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.ids import parse_public_id
-from billing.models import Account
 from billing.periods import month_of
-from billing.receipting import find_inclusion, find_receipt, read_receipts
-from billing.receipts import render_json
+from billing.receipting import find_inclusion, find_receipt, read_invoice_receipts, read_receipts
+from billing.receipts import Signed, render_json
 from marketplace.api.authentication import tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_query
@@ -53,41 +52,55 @@ class InclusionView(View):
 
 
 class ReceiptsQuery(Form):
-    """The period of an export."""
+    """The period of an export, or the invoice that it proves."""
 
     since = Moment(required=False, help_text="First moment; default: the start of until's month.")
     until = Moment(required=False, help_text="First moment after; default: now.")
+    invoice = serializers.CharField(
+        required=False,
+        help_text="The number of a closed invoice, instead of a period: its receipts, and what lies between them in the chain.",
+    )
 
 
 class Receipts(Endpoint):
-    """The receipts of a period."""
+    """The receipts of a period or an invoice."""
 
     scope = {"GET": "usage:read"}
 
     @operation(
-        "export_receipts", summary="Export receipts", tag=TAG, query=ReceiptsQuery, answers=ReceiptView, refusals=["request_malformed"]
+        "export_receipts",
+        summary="Export receipts",
+        tag=TAG,
+        query=ReceiptsQuery,
+        answers=ReceiptView,
+        refusals=["request_malformed", "not_found"],
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Send the receipts of a period, one JSON object a line (`application/jsonl`), by their numbers."""
+        """Send the receipts of a period or an invoice, one JSON object a line (`application/jsonl`), by their numbers."""
         check_live(request)
         query: dict[str, Any] = read_query(request, ReceiptsQuery).validated_data
+        account = tenant_of(request).account
+        if "invoice" in query:
+            if "since" in query or "until" in query:
+                message = "Send either an invoice or a period."
+                raise RequestMalformed(message, param="invoice")
+            invoice = account.invoices.filter(number=query["invoice"]).first()
+            if invoice is None:
+                raise NotFound
+            return jsonl(read_invoice_receipts(invoice))
         until: datetime = query.get("until") or datetime.now(UTC)
         since: datetime = query.get("since") or month_of(until)[0]
         if not timedelta(0) < until - since <= _MAX_SPAN:
             message = f"until must be later than since, by {_MAX_SPAN.days} days at most."
             raise RequestMalformed(message, param="until")
-        return jsonl(tenant_of(request).account, since=since, until=until)
+        return jsonl(read_receipts(account, since=since, until=until))
 
 
-def jsonl(account: Account, *, since: datetime, until: datetime) -> StreamingHttpResponse:
-    """Return a file of an account's receipts, written as it is read."""
-
-    def lines() -> Iterator[bytes]:
-        for receipt in read_receipts(account, since=since, until=until):
-            yield orjson.dumps(render_json(receipt)) + b"\n"
-
+def jsonl(receipts: Iterator[Signed]) -> StreamingHttpResponse:
+    """Return a file of receipts, written as they are read."""
+    lines = (orjson.dumps(render_json(receipt)) + b"\n" for receipt in receipts)
     headers = {"Content-Disposition": 'attachment; filename="receipts.jsonl"'}
-    return StreamingHttpResponse(lines(), content_type="application/jsonl", headers=headers)
+    return StreamingHttpResponse(lines, content_type="application/jsonl", headers=headers)
 
 
 class Receipt(Endpoint):
@@ -118,7 +131,7 @@ class InvoiceProof(Endpoint):
         account = tenant_of(request).account
         invoice = account.invoices.filter(number=number).first()
         value = parse_public_id("req", request_id)
-        found = find_inclusion(account, value, since=invoice.starts_at, until=invoice.ends_at) if invoice and value else None
+        found = find_inclusion(invoice, value) if invoice and value else None
         if found is None:
             raise NotFound
         proof = {"index": found.place, "size": found.size, "path": [step.hex() for step in found.path]}

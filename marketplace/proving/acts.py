@@ -18,6 +18,7 @@ from billing.money import Nanos
 from billing.periods import EPOCH
 from billing.prices import terms_of
 from billing.processes import ProcessIdentity
+from billing.receipts import Signer
 from billing.settling import Settlement, WriteSettlements
 from marketplace.proving.findings import Untried
 
@@ -124,7 +125,9 @@ async def until(is_so: Callable[[], bool], *, timeout_s: float = _PATIENCE_S) ->
 class Recorder:
     """A process that settles calls at once, in the caller's own transaction: for scenes of what comes after."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, *, signer: Signer | None = None) -> None:
+        """Register; without a signer its calls have no receipts."""
+        self.signer = signer
         self.identity = ProcessIdentity()
         self.identity.register(delivered_seq=0)
         self.account = account
@@ -162,7 +165,7 @@ class Recorder:
             replayable=replayable,
             budget_ids=[self.budget.pk] if livemode else [],
         )
-        WriteSettlements(lambda: self.identity.id).write([settlement])
+        WriteSettlements(lambda: self.identity.id, signer=self.signer).write([settlement])
         return UsageEvent.objects.get(pk=event_id)
 
     def lend(self, amount_nanos: int) -> None:

@@ -15,12 +15,12 @@ from billing.money import Nanos, to_decimal_string
 from billing.usage import events_for
 from marketplace.web.access import MemberRequest, member_required
 from marketplace.web.invoice_pdf import Printed, render_pdf
-from marketplace.web.invoices import Sheet, get_sheet
+from marketplace.web.invoices import Line, Sheet, behind, get_sheet
 from marketplace.web.tags import cents, money, number, plain_cents, price_words, units_of
 
 # Calls read from the database at once: some 500 kB.
 _PAGE: Final = 1_000
-_LINE_COLUMNS: Final = ("kind", "what", "unit", "price", "calls", "units", "charge", "amount", "currency")
+_LINE_COLUMNS: Final = ("kind", "what", "unit", "price", "calls", "units", "charge", "amount", "currency", "late_from")
 _COLUMNS: Final = ("request", "occurred_at", "sku", "unit", "units", "charge", "currency", "livemode", "refunded")
 
 
@@ -72,15 +72,16 @@ def _line_rows(sheet: Sheet) -> Iterator[tuple[Any, ...]]:
             charge,
             plain_cents(line.amount_cents),
             sheet.currency,
+            line.late_month,
         )
     amounts = [("carried_in", sheet.carried_in_cents), ("total", sheet.total_cents), ("net", sheet.net_cents), ("tax", sheet.tax_cents)]
     if sheet.due_cents:
         amounts += [("credit", -sheet.covered_cents), ("due", sheet.due_cents)]
     for kind, amount in amounts:
-        yield (kind, sheet.tax_name if kind == "tax" else "", "", "", "", "", "", plain_cents(amount), sheet.currency)
+        yield (kind, sheet.tax_name if kind == "tax" else "", "", "", "", "", "", plain_cents(amount), sheet.currency, "")
     for note in sheet.notes:
         for kind, amount in (("credit_note", note.total_cents), ("credit_note_tax", note.tax_cents)):
-            yield (kind, note.number, "", "", "", "", "", plain_cents(-amount), sheet.currency)
+            yield (kind, note.number, "", "", "", "", "", plain_cents(-amount), sheet.currency, "")
 
 
 class _Echo:
@@ -99,13 +100,12 @@ def _lines(request: MemberRequest, sheet: Sheet) -> Iterator[str]:
 
 def _events(request: MemberRequest, sheet: Sheet) -> Iterable[UsageEvent]:
     """Read page by page: one query over a month would keep a transaction open for as long as the client takes."""
-    account, after = request.organization.account, None
-    while True:
-        page = events_for(account, since=sheet.starts_at, until=sheet.ends_at, sku=None, after=after, limit=_PAGE)
-        yield from page
-        if len(page) < _PAGE:
-            return
-        after = page[-1].pk
+    account = request.organization.account
+    for late_from in (None, *sorted({line.late_from for line in sheet.lines if line.late_from}, reverse=True)):
+        after = None
+        while page := events_for(account, after=after, limit=_PAGE, **behind(sheet, late_from)):
+            yield from page
+            after = page[-1].pk
 
 
 def _row(event: UsageEvent, currency: str) -> tuple[Any, ...]:
@@ -124,7 +124,7 @@ def _row(event: UsageEvent, currency: str) -> tuple[Any, ...]:
 
 def _printed(sheet: Sheet) -> Printed:
     lines = [
-        [line.sku, price_words(line.price), number(line.events), units_of(line.units, line.unit), money(line.charge_nanos), cents(line.amount_cents)]
+        [_what(line), price_words(line.price), number(line.events), units_of(line.units, line.unit), money(line.charge_nanos), cents(line.amount_cents)]
         for line in sheet.lines
     ]  # fmt: skip
     totals = [(_("Total"), money(sheet.charge_nanos), cents(sheet.total_cents))]
@@ -156,6 +156,10 @@ def _printed(sheet: Sheet) -> Printed:
         notes=notes,
         made_at=timezone.now(),
     )
+
+
+def _what(line: Line) -> str:
+    return f"{line.sku} ({_('late from %(month)s') % {'month': line.late_month}})" if line.late_month else line.sku
 
 
 def _state(sheet: Sheet) -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from django.db.models import F
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -14,6 +15,7 @@ from billing import collecting
 from billing.ids import parse_public_id, public_id
 from billing.invoicing import Bill, upcoming_invoice
 from billing.models import CreditGrant, CreditNote, Invoice, Price
+from billing.periods import month_of
 from billing.tax import buyer_lines, rate_of, seller_lines, tax_within
 from billing.usage import events_for
 from marketplace.web.access import MemberRequest, member_required
@@ -33,6 +35,12 @@ class Line:
     units: int
     charge_nanos: int
     amount_cents: int
+    late_from: datetime | None = None  # The month that its calls are of, where that was closed before they came.
+
+    @property
+    def late_month(self) -> str:
+        """That month as "2026-10", or nothing."""
+        return f"{self.late_from:%Y-%m}" if self.late_from else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +117,33 @@ def list_events(request: MemberRequest, number: str) -> HttpResponse:
     after = parse_public_id("req", before) if before else None
     if before and after is None:
         raise Http404
-    account = request.organization.account
-    events = events_for(account, since=sheet.starts_at, until=sheet.ends_at, sku=sku, after=after, limit=_PAGE + 1)
+    late_from = _month(request.GET.get("late") or "")
+    events = events_for(request.organization.account, sku=sku, after=after, limit=_PAGE + 1, **behind(sheet, late_from))
     context: dict[str, Any] = {
         "sheet": sheet,
         "sku": sku,
+        "late": f"{late_from:%Y-%m}" if late_from else "",
         "events": events[:_PAGE],
         "older": public_id("req", events[_PAGE - 1].pk) if len(events) > _PAGE else "",
         "is_first": after is None,
     }
     return render(request, "invoices/events.html", context)
+
+
+def behind(sheet: Sheet, late_from: datetime | None = None) -> dict[str, Any]:
+    """Return which calls an invoice's lines are of: its own, or those of an earlier month that came late."""
+    if late_from is None:
+        return {"since": sheet.starts_at, "until": sheet.ends_at, "is_late": False}
+    return {"since": late_from, "until": month_of(late_from)[1], "late_on": sheet.starts_at}
+
+
+def _month(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        raise Http404 from None
 
 
 def get_sheet(request: MemberRequest, number: str) -> Sheet:
@@ -139,7 +164,7 @@ def get_sheet(request: MemberRequest, number: str) -> Sheet:
 def _open_sheet(request: MemberRequest, bill: Bill) -> Sheet:
     prices = Price.objects.in_bulk([line.price_id for line in bill.lines])
     lines = [
-        Line(line.sku, line.unit, prices[line.price_id], line.events, line.units, line.charge_nanos, line.amount_cents)
+        Line(line.sku, line.unit, prices[line.price_id], line.events, line.units, line.charge_nanos, line.amount_cents, line.late_from)
         for line in bill.lines
     ]
     account, rate = request.organization.account, rate_of(request.organization.account)
@@ -165,8 +190,8 @@ def _open_sheet(request: MemberRequest, bill: Bill) -> Sheet:
 
 def _closed_sheet(request: MemberRequest, invoice: Invoice) -> Sheet:
     lines = [
-        Line(line.sku, line.unit, line.price, line.events, line.units, line.charge_nanos, line.amount_cents)
-        for line in invoice.lines.select_related("price").order_by("sku", "price__effective_from")
+        Line(line.sku, line.unit, line.price, line.events, line.units, line.charge_nanos, line.amount_cents, line.late_from)
+        for line in invoice.lines.select_related("price").order_by(F("late_from").asc(nulls_first=True), "sku", "price__effective_from")
     ]
     may_pay = invoice.status in collecting.OWED
     return _sheet(
