@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db.models import Count, F, QuerySet, Sum
-from django.db.models.functions import TruncMonth
 
 from billing.collecting import OWED
 from billing.ledger import ACCOUNT_SUBJECT
@@ -20,10 +19,9 @@ from billing.models import (
     Payout,
     PayoutReversal,
     TopUp,
-    UsageRollup,
 )
 from billing.money import CURRENCIES, NANOS_PER_CENT
-from billing.payable import MOVES
+from billing.site_hours import as_text, first_of, sums_by_month
 
 _PROVIDERS: Final = "provider:"
 
@@ -69,19 +67,22 @@ class Standing:
 
 
 def money_by_month(since: datetime) -> list[MonthMoney]:
-    """Return the months since a moment in which anything happened, the newest first, by currency."""
+    """Return the months since the first moment of one in which anything happened, the newest first, by currency."""
     rows: dict[tuple[datetime, str], MonthMoney] = {}
 
     def add(name: str, found: QuerySet[Any], *, at: str, currency: str, amount: Any, factor: int = 1) -> None:
-        recent = found.filter(**{f"{at}__gte": since}).annotate(month=TruncMonth(at)).order_by()
+        recent = found.filter(**{f"{at}__gte": since}).annotate(month=as_text(at, "2026-11")).order_by()
         for month, code, total in recent.values_list("month", currency).annotate(total=Sum(amount)):
-            row = rows.setdefault((month, code), MonthMoney(month=month, currency=code))
+            row = find_row(first_of(month), code)
             setattr(row, name, getattr(row, name) + factor * int(total or 0))
 
-    live = UsageRollup.objects.filter(livemode=True)
-    add("revenue", live, at="hour", currency="account__currency", amount=F("charge_nanos") - F("refunded_nanos"))
-    shares = LedgerEntry.objects.filter(ledger_account__name__startswith=_PROVIDERS).exclude(transaction__kind__in=MOVES)
-    add("shares", shares, at="transaction__created_at", currency="ledger_account__currency", amount="amount_nanos")
+    def find_row(month: datetime, code: str) -> MonthMoney:
+        return rows.setdefault((month, code), MonthMoney(month=month, currency=code))
+
+    for (month, code), sums in sums_by_month(since).items():
+        if any(sums):
+            row = find_row(month, code)
+            row.revenue, row.shares = sums.charge_nanos, sums.share_nanos
     cents: dict[str, Any] = {"amount": "amount_cents", "factor": NANOS_PER_CENT}
     add("top_ups", TopUp.objects.filter(status=TopUp.Status.PAID), at="settled_at", currency="currency", **cents)
     refunds = PaymentRefund.objects.exclude(status=PaymentRefund.Status.FAILED)

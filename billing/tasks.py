@@ -18,6 +18,7 @@ from billing import (
     recovery,
     rerating,
     sending,
+    site_hours,
     webhooks,
 )
 from billing.errors import ProviderRefused, ProviderUnavailable
@@ -33,14 +34,16 @@ def reclaim_dead_processes() -> None:
 
 @shared_task
 def post_usage() -> None:
-    """Post the usage of hours that are over to the ledger, and what changed of hours before."""
+    """Post the usage of hours that are over to the ledger, and what changed of hours before; then sum up the site's."""
     posting.post_usage()
+    site_hours.sum_hours(now=timezone.now())
 
 
 @shared_task
 def post_all_usage() -> None:
     """Look at all hours there are: what a long silence left unposted, or a run that failed."""
     posting.post_usage(everything=True)
+    site_hours.sum_hours(now=timezone.now(), everything=True)
 
 
 @shared_task

@@ -13,6 +13,7 @@ from billing.models.plans import EVERYTHING, Plan, Subscription, SubscriptionFee
 from billing.models.postings import SkuShare, UsagePosting
 from billing.models.prices import Price
 from billing.models.receipts import Receipt, ReceiptHead, ReceiptKey
+from billing.models.site_hours import SiteHour
 from billing.models.stripe import StripeCatchUp, StripeEvent, StripeEventWork
 from billing.models.tax import BillingDetails
 from billing.models.usage import LateUsage, UsageCounter, UsageEvent, UsageRefund, UsageRollup
@@ -56,6 +57,7 @@ __all__ = [
     "Receipt",
     "ReceiptHead",
     "ReceiptKey",
+    "SiteHour",
     "SkuShare",
     "StripeCatchUp",
     "StripeEvent",

@@ -32,6 +32,9 @@ class LedgerTransaction(models.Model):
     by = models.CharField(max_length=120)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    class Meta:
+        indexes = [models.Index(fields=["created_at"], name="ledger_by_time")]  # What came since the last sums.
+
     def __str__(self) -> str:
         return f"{self.kind} {self.reference}"
 

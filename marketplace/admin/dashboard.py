@@ -10,16 +10,16 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, F, Sum, TextField
-from django.db.models.functions import Cast, Substr
+from django.db.models import Count, F, Sum
 from django.http import HttpRequest
 from django.utils import timezone
 
 from billing.agreements import QUOTA_PREFIX
 from billing.books import find_last_run
 from billing.ledger import ACCOUNT_SUBJECT
-from billing.models import Account, BooksRun, Budget, GatewayProcess, Lease, UsageRollup
+from billing.models import Account, BooksRun, Budget, GatewayProcess, Lease
 from billing.money import CURRENCIES, Nanos, to_decimal_string
+from billing.site_hours import as_text, used_since
 from marketplace.admin.facts import show_age, show_money
 from marketplace.amounts import SYMBOLS
 from marketplace.audit import find_last_check
@@ -96,9 +96,12 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
 def _calls_by_minute(now: datetime) -> dict[datetime, tuple[int, int]]:
     """Return (answered, refused) of each minute of the last hour that had any."""
     recent = RequestLog.objects.filter(occurred_at__gt=now - timedelta(minutes=_MINUTES))
-    # The minute as text, on both databases: TruncMinute calls Python for every row on SQLite, and an hour may have a million.
-    as_text = Substr(Cast("occurred_at", TextField()), 1, len("2026-11-30 16:59"))
-    rows = recent.annotate(minute=as_text).values_list("minute", "status").annotate(calls=Count("*")).order_by()
+    rows = (
+        recent.annotate(minute=as_text("occurred_at", "2026-11-30 16:59"))
+        .values_list("minute", "status")
+        .annotate(calls=Count("*"))
+        .order_by()
+    )
     minutes: dict[datetime, tuple[int, int]] = {}
     for text, status, calls in rows:
         minute = datetime.fromisoformat(text).replace(tzinfo=UTC)
@@ -129,14 +132,13 @@ def _traffic(minutes: dict[datetime, tuple[int, int]], now: datetime) -> list[Fi
 
 def _money(now: datetime) -> list[Figure]:
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    used = UsageRollup.objects.filter(hour__gte=today, livemode=True)
-    calls = used.aggregate(calls=Sum(F("events") - F("refunded_events")))["calls"] or 0
-    spend = dict(used.values_list("account__currency").annotate(nanos=Sum(F("charge_nanos") - F("refunded_nanos"))))
+    used = used_since(today)
+    calls, spend = sum(one.events for one in used.values()), {currency: one.charge_nanos for currency, one in used.items()}
     balances = Budget.objects.filter(subject=ACCOUNT_SUBJECT).order_by().values_list("account__currency")
     left, held = dict(balances.annotate(nanos=Sum(F("limit_nanos") - F("spent_nanos")))), dict(balances.annotate(nanos=Sum("leased_nanos")))
     working = ApiKey.objects.live().issued().count()
     return [
-        Figure("Spend today", _rounded(spend), f"{int(calls):,} charged calls since 00:00 UTC"),
+        Figure("Spend today", _rounded(spend), f"{calls:,} charged calls since 00:00 UTC"),
         Figure("Credit outstanding", _rounded(left), f"{_rounded(held)} of it on lease"),
         Figure(
             "Organizations", f"{Organization.objects.count():,}", f"{working:,} keys that work now, live and test, without playgrounds'"

@@ -59,6 +59,9 @@ class Dialect:
         self.yes, self.no = ("1", "0") if self.is_sqlite else ("true", "false")
         self.hour = "substr(occurred_at, 1, 13) || ':00:00'" if self.is_sqlite else "date_trunc('hour', occurred_at)"
         self.zeros_32, self.zeros_64 = ("zeroblob(32)", "zeroblob(64)") if self.is_sqlite else (_zeros(32), _zeros(64))
+        self.posted_at = (
+            "strftime('%Y-%m-%d %H:%M:%S', h.hour, '+70 minutes') || '.000001'" if self.is_sqlite else "h.hour + interval '70 min'"
+        )
         self.random_32 = "randomblob(32)" if self.is_sqlite else "sha256(int8send(k))"
 
     def id(self, number: str) -> str:
@@ -246,7 +249,7 @@ def _fill_sums(cursor: Any, sql: Dialect) -> None:
         "UPDATE billing_budget SET spent_nanos = COALESCE((SELECT SUM(charge_nanos) FROM billing_usagerollup "
         "WHERE billing_usagerollup.account_id = billing_budget.account_id), 0) WHERE subject = 'account'"
     )
-    id_, now = sql.id("h.n").replace("%%", "%"), "'2026-11-30 17:10:00.000001'"
+    id_, posted_at = sql.id("h.n").replace("%%", "%"), sql.posted_at
     cursor.execute(
         "CREATE TEMPORARY TABLE h AS SELECT row_number() OVER () AS n, account_id, hour, sku, price_id, unit, SUM(events) AS events, "
         "SUM(units) AS units, SUM(charge_nanos) AS charge FROM billing_usagerollup GROUP BY account_id, hour, sku, price_id, unit"
@@ -259,11 +262,11 @@ def _fill_sums(cursor: Any, sql: Dialect) -> None:
         )
     cursor.execute(
         'INSERT INTO billing_ledgertransaction (id, kind, reference, "by", created_at) '
-        f"SELECT {id_}, 'usage', 'usage:' || h.n, 'system', {now} FROM h"
+        f"SELECT {id_}, 'usage', 'usage:' || h.n, 'system', {posted_at} FROM h"
     )
     zero = sql.id("0").replace("%%", "%")
     cursor.execute(
         f"INSERT INTO billing_usageposting ({_POSTING}) SELECT {id_}, account_id, hour, sku, price_id, unit, 1, 'usage', "
-        f"'2026-11-01 00:00:00', events, units, charge, charge, 0, 10000, events, {zero}, {zero}, NULL, NULL, '', {id_}, {now} FROM h"
+        f"'2026-11-01 00:00:00', events, units, charge, charge, 0, 10000, events, {zero}, {zero}, NULL, NULL, '', {id_}, {posted_at} FROM h"
     )
     print(f"  {cursor.rowcount:,} postings", flush=True)
