@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
+from billing.feed_books import meter_sums
 from billing.invoice_books import collected_cents, invoice_sums
 from billing.ledger import ACCOUNT_SUBJECT, PAYMENTS
 from billing.models import (
@@ -70,6 +71,7 @@ def check_books(checkpoint: BooksCheckpoint | None = None) -> list[Difference]:
             *(difference for what, found, facts in posting_sums(since=since) for difference in _compare(what, found, facts)),
             *(difference for what, found, facts in payout_sums() for difference in _compare(what, found, facts)),
             *(difference for what, found, facts in invoice_sums() for difference in _compare(what, found, facts)),
+            *(difference for what, found, facts in meter_sums() for difference in _compare(what, found, facts)),
             *_check_transactions(),
         ]
 

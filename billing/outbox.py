@@ -5,7 +5,7 @@ stored before the first call, so that a call made twice has one effect. Which re
 stands for, and what its answer changes, says `sending.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -31,9 +31,10 @@ def enqueue(account: Account, *, kind: str, subject: object, parameters: Mapping
     return row
 
 
-def due_rows(*, now: datetime, limit: int) -> list[UUID]:
-    """Return the rows to send now, the longest due first."""
-    rows = OutboxRow.objects.filter(state=OutboxRow.State.WAITING, due_at__lte=now).order_by("due_at")
+def due_rows(*, now: datetime, limit: int, only: Sequence[str] = (), but: Sequence[str] = ()) -> list[UUID]:
+    """Return the rows to send now, the longest due first: only those of some kinds, or all but those."""
+    rows = OutboxRow.objects.filter(state=OutboxRow.State.WAITING, due_at__lte=now).exclude(kind__in=but).order_by("due_at", "pk")
+    rows = rows.filter(kind__in=only) if only else rows
     return list(rows.values_list("pk", flat=True)[:limit])
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from billing import connect_steps, customers, invoice_steps, outbox, recharging, repaying, topups
+from billing import connect_steps, customers, feed_steps, invoice_steps, outbox, recharging, repaying, topups
 from billing.errors import CardRefused, ProviderRefused, ProviderUnavailable
 from billing.models import Customer, OutboxRow, PaymentRefund, TopUp
 from billing.providers import provider
@@ -158,6 +158,7 @@ STEPS: Final[Mapping[str, Step[Any]]] = {
     "transfer.create": connect_steps.CreateTransfer(),
     "transfer.reverse": connect_steps.ReverseTransfer(),
     **invoice_steps.STEPS,
+    **feed_steps.STEPS,
 }
 
 
@@ -165,10 +166,12 @@ def sweep() -> int:
     """Send the rows that are due; return how many were answered. Safe at the same time as itself.
 
     It ends at the first that gets no answer: each may take half a minute, and the worker has
-    other things to do.
+    other things to do. What meters are told comes last: nobody waits for it.
     """
     answered = 0
-    for row_id in outbox.due_rows(now=timezone.now(), limit=_BATCH):
+    payments = outbox.due_rows(now=timezone.now(), limit=_BATCH, but=tuple(feed_steps.STEPS))
+    reports = outbox.due_rows(now=timezone.now(), limit=_BATCH, only=tuple(feed_steps.STEPS))
+    for row_id in (*payments, *reports):
         if not deliver(row_id):
             break
         answered += 1

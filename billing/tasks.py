@@ -9,6 +9,8 @@ from billing import (
     collecting,
     dunning,
     expiring,
+    feed_checks,
+    feeding,
     invoicing,
     losses,
     payout_runs,
@@ -95,6 +97,21 @@ def check_payouts() -> None:
         return
     for difference in differences or ():
         log.error("The payouts differ: %s", difference)
+
+
+@shared_task
+def feed_meters() -> None:
+    """Have the provider's meters told of what was posted."""
+    feeding.feed_meters()
+
+
+@shared_task
+def check_meters() -> None:
+    """See what the provider's meters hold of the days that are over, once a day and account; the check of the books compares it."""
+    try:
+        feed_checks.look_at_meters()
+    except (ProviderUnavailable, ProviderRefused) as error:
+        log.warning("The provider's meters could not be read (%s); it is tried again in some minutes.", error)
 
 
 @shared_task

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from billing import connect_events, connecting, customers, disputes, invoice_events, recharging, repaying, topups
+from billing import connect_events, connecting, customers, disputes, feed_checks, invoice_events, recharging, repaying, topups
 from billing.errors import ProviderRefused, ProviderUnavailable
 from billing.models import Account, Customer, StripeCatchUp, StripeEvent, StripeEventWork, TopUp
 from billing.providers import collects_money, provider
@@ -98,6 +99,8 @@ def _apply(event: StripeEvent) -> bool:
     if event.connected_id:  # Of a connected account: its charges and customers are not ours.
         apply_connected = connect_events.CONNECTED.get(event.type)
         return apply_connected is not None and apply_connected(event.connected_id, event.object_id)
+    if event.type in feed_checks.FAULTS:
+        return feed_checks.apply_fault(event)
     apply = _HANDLERS.get(event.type)
     return apply is not None and apply(event.object_id)
 
@@ -112,7 +115,10 @@ def catch_up() -> int:
     now = timezone.now()
     reached = StripeCatchUp.objects.filter(name="events").values_list("reached_at", flat=True).first() or first
     # All are read before the first is kept: broken off in the middle, the next run begins where this one did.
-    events = list(provider().events_since(max(reached - _OVERLAP, now - _KEPT)))
+    since = max(reached - _OVERLAP, now - _KEPT)
+    events = list(provider().events_since(since))
+    if settings.STRIPE_METERS:  # What tells of meters is in a list of its own.
+        events += provider().meter_events_since(since)
     found = sum(_keep(event) for event in reversed(events))
     StripeCatchUp.objects.update_or_create(name="events", defaults={"reached_at": now})
     for top_up in topups.unsettled_since(now - _PATIENCE):

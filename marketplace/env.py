@@ -71,6 +71,18 @@ def env_list(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()] or list(default)
 
 
+def env_pairs(name: str, *, keys: tuple[str, ...]) -> dict[str, str]:
+    """Return a comma-separated variable of `key=value` parts, each key one of those given and each value once."""
+    pairs: dict[str, str] = {}
+    for part in env_list(name):
+        key, _, value = (text.strip() for text in part.partition("="))
+        if key not in keys or key in pairs or not value or value in pairs.values():
+            message = f"{name}: {part!r} is not KEY=VALUE with one of {', '.join(keys)} and a value of its own."
+            raise ImproperlyConfigured(message)
+        pairs[key] = value
+    return pairs
+
+
 def env_secret(name: str, *, file: Path) -> str:
     """Return the variable, or a random secret kept in `file` (mode 0600) from its first use on.
 

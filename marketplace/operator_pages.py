@@ -81,6 +81,9 @@ OPERATOR_PAGES: Final[dict[str, Any]] = {
                 ("Disputes", "gavel", "billing_dispute"),
                 ("Asked of Stripe", "outbox", "billing_outboxrow"),
                 ("Heard from Stripe", "inbox", "billing_stripeevent"),
+                ("Stripe’s meters", "speed", "billing_meterfeed"),
+                ("Told to meters", "output", "billing_meterreport"),
+                ("Not counted by meters", "report", "billing_meterfault"),
             ),
             _menu(
                 "Providers",

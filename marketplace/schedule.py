@@ -1,5 +1,6 @@
-"""When Celery beat runs what: read by the settings."""
+"""When Celery beat runs what, and how tasks reach its workers: read by the settings."""
 
+from pathlib import Path
 from typing import Any, Final
 
 # Seconds between runs. Each task may run twice or late: the database decides, not the clock.
@@ -22,9 +23,24 @@ BEAT_SCHEDULE: Final[dict[str, Any]] = {
     # Asked for often, done once a week or month, and once a day.
     "pay-providers": {"task": "billing.tasks.pay_providers", "schedule": 600.0, "options": {"expires": 600}},
     "check-payouts": {"task": "billing.tasks.check_payouts", "schedule": 900.0, "options": {"expires": 900}},
+    "feed-meters": {"task": "billing.tasks.feed_meters", "schedule": 300.0, "options": {"expires": 300}},
+    "check-meters": {"task": "billing.tasks.check_meters", "schedule": 900.0, "options": {"expires": 900}},
     "dun": {"task": "billing.tasks.dun", "schedule": 60.0, "options": {"expires": 60}},
     "renew-plans": {"task": "marketplace.tasks.renew_plans", "schedule": 60.0, "options": {"expires": 60}},
     "look-for-notices": {"task": "marketplace.tasks.look_for_notices", "schedule": 60.0, "options": {"expires": 60}},
     "send-notices": {"task": "marketplace.tasks.send_notices", "schedule": 30.0, "options": {"expires": 30}},
     "prune": {"task": "marketplace.tasks.prune", "schedule": 3600.0, "options": {"expires": 600}},
 }
+
+
+def broker_options(url: str, *, folder: Path) -> dict[str, Any]:
+    """Return the options of Celery's broker: of the embedded one, the folders that tasks pass through."""
+    if not url.startswith("filesystem://"):
+        return {"visibility_timeout": 3600}  # Seconds; longer than the longest task.
+    return {
+        "data_folder_in": str(folder / "queue"),
+        "data_folder_out": str(folder / "queue"),
+        "control_folder": str(folder / "control"),
+        "processed_folder": str(folder / "processed"),
+        "store_processed": False,
+    }

@@ -11,11 +11,11 @@ from csp.constants import NONCE, SELF
 from django.utils.translation import gettext_lazy as _
 
 from marketplace.databases import database_options
-from marketplace.env import check_payments, env_bool, env_choice, env_int, env_list, env_secret, env_str
+from marketplace.env import check_payments, env_bool, env_choice, env_int, env_list, env_pairs, env_secret, env_str
 from marketplace.logs import logging_options
 from marketplace.operator_pages import OPERATOR_PAGES
 from marketplace.rest_documentation import REST_FRAMEWORK_OPTIONS, rest_documentation
-from marketplace.schedule import BEAT_SCHEDULE
+from marketplace.schedule import BEAT_SCHEDULE, broker_options
 
 BASE_DIR: Final = Path(__file__).resolve().parent.parent
 
@@ -148,6 +148,10 @@ STRIPE_WEBHOOK_SECRET: Final = (
 )
 # The secret of the second endpoint, which hears of connected accounts (`we_...` for "Connected accounts"); empty: the same.
 STRIPE_CONNECT_WEBHOOK_SECRET: Final = env_str("STRIPE_CONNECT_WEBHOOK_SECRET", default="")
+# The secret of the event destination that is sent thin events, which tell what Stripe's meters could not count; empty: one of the others.
+STRIPE_THIN_WEBHOOK_SECRET: Final = env_str("STRIPE_THIN_WEBHOOK_SECRET", default="")
+# Stripe Billing Meters that are told of usage, as charge=EVENT_NAME,calls=EVENT_NAME. Each costs a request an hour for each account that calls.
+STRIPE_METERS: Final = env_pairs("STRIPE_METERS", keys=("charge", "calls"))
 # Longest wait for one answer of Stripe's, in seconds; each call is tried three times. More holds a page's thread longer.
 STRIPE_TIMEOUT_S: Final = env_int("STRIPE_TIMEOUT_S", default=10, minimum=1, maximum=80)
 # Where the fake listens, on this machine only.
@@ -281,17 +285,7 @@ GATE_TIMEOUT_S: Final = env_int("GATE_TIMEOUT_S", default=120, minimum=5, maximu
 
 # redis://host or amqp://host when the site grows; without it Celery speaks through files.
 CELERY_BROKER_URL = env_str("CELERY_BROKER_URL", default="filesystem://localhost")
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {
-        "data_folder_in": str(VAR_DIR / "broker" / "queue"),
-        "data_folder_out": str(VAR_DIR / "broker" / "queue"),
-        "control_folder": str(VAR_DIR / "broker" / "control"),
-        "processed_folder": str(VAR_DIR / "broker" / "processed"),
-        "store_processed": False,
-    }
-    if CELERY_BROKER_URL.startswith("filesystem://")
-    else {"visibility_timeout": 3600}  # Seconds; longer than the longest task.
-)
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = broker_options(CELERY_BROKER_URL, folder=VAR_DIR / "broker")
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
 CELERY_TASK_ACKS_LATE = True

@@ -6,6 +6,7 @@ from billing.models.budgets import Budget, GatewayProcess, Lease
 from billing.models.credit_notes import CreditNote, CreditNoteLine
 from billing.models.invoices import Invoice, InvoiceLine
 from billing.models.ledger import CreditExpiry, CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
+from billing.models.meters import MeterFault, MeterFeed, MeterHolding, MeterReport
 from billing.models.outbox import OutboxRow
 from billing.models.payments import AutoRecharge, Card, CreditReversal, Customer, Dispute, Notice, PaymentRefund, TopUp
 from billing.models.payouts import BankPayout, Payout, PayoutAccount, PayoutCheck, PayoutReversal, PayoutRun
@@ -44,6 +45,10 @@ __all__ = [
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
+    "MeterFault",
+    "MeterFeed",
+    "MeterHolding",
+    "MeterReport",
     "Notice",
     "OutboxRow",
     "PaymentRefund",

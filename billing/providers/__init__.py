@@ -48,6 +48,7 @@ def _configured() -> Provider:
         api_key=settings.STRIPE_API_KEY,
         webhook_secret=settings.STRIPE_WEBHOOK_SECRET,
         connect_webhook_secret=settings.STRIPE_CONNECT_WEBHOOK_SECRET,
+        thin_webhook_secret=settings.STRIPE_THIN_WEBHOOK_SECRET,
         timeout_s=settings.STRIPE_TIMEOUT_S,
         base_url=settings.STRIPE_FAKE_URL,
         name=settings.PAYMENTS,

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from billing.providers.base_connect import ConnectProvider
 from billing.providers.base_invoices import InvoiceProvider
+from billing.providers.base_meters import MeterProvider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,7 @@ class TopUpOrder:
     created_at: datetime
 
 
-class Provider(ConnectProvider, InvoiceProvider, Protocol):
+class Provider(ConnectProvider, InvoiceProvider, MeterProvider, Protocol):
     """Collects money. Each method is one call over the network; none may run inside a transaction.
 
     All raise ProviderUnavailable where it is not known whether anything happened, and

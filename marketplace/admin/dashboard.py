@@ -17,7 +17,7 @@ from django.utils import timezone
 from billing.agreements import QUOTA_PREFIX
 from billing.books import find_last_run
 from billing.ledger import ACCOUNT_SUBJECT
-from billing.models import Account, BooksRun, Budget, GatewayProcess, Lease
+from billing.models import Account, BooksRun, Budget, GatewayProcess, Lease, MeterFault, MeterFeed
 from billing.money import CURRENCIES, Nanos, to_decimal_string
 from billing.site_hours import as_text, used_since
 from marketplace.admin.facts import show_age, show_money
@@ -34,6 +34,8 @@ _NAMED: Final = 10
 # A process that has not spoken for so long is taken for dead and reclaimed.
 _DEAD_AFTER: Final = timedelta(seconds=10)
 _BAR_HEIGHT: Final = 64
+# How long the front page tells of what a meter did not count.
+_FAULTS_FOR: Final = timedelta(days=7)
 # A sweep looks every few seconds: what is later than this is not being sent.
 _LATE_S: Final = 300
 
@@ -178,6 +180,10 @@ def _alarms(run: BooksRun | None) -> list[str]:
     stopped = Account.objects.filter(under_review_at__isnull=False).order_by("under_review_at")
     if names := list(stopped.values_list("name", flat=True)[:_NAMED]):
         alarms.append(f"Not charged until you lift their review, since their books do not balance: {', '.join(names)}.")
+    alarms += [f"Stripe’s meter {feed} cannot be fed: {feed.failure}" for feed in MeterFeed.objects.exclude(failure="")]
+    faults = MeterFault.objects.filter(created_at__gt=timezone.now() - _FAULTS_FOR)
+    for code, count in faults.values_list("code").annotate(count=Sum("count")).order_by("code"):
+        alarms.append(f"Usage that Stripe’s meters accepted and did not count, in the last week: {count} events, {code}.")
     check = find_last_check()
     if check is not None and check.broken_sequence is not None:
         alarms.append(f"The audit chain is broken at event {check.broken_sequence}: {check.words}.")

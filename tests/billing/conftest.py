@@ -1,16 +1,18 @@
 """Fixtures for billing: an account with credit, a price, and a database that is empty again after each test."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from billing.ids import uuid7
 from billing.ledger import grant_credit, open_account
-from billing.models import Account, Price
+from billing.models import Account, MeterFeed, Price
 from billing.money import Nanos
-from billing.periods import EPOCH
+from billing.periods import EPOCH, hour_of
 from tests.billing.facts import CREDIT_NANOS
 from tests.billing.payees import fund_platform, onboard
 
@@ -58,3 +60,10 @@ def payee(till: Any) -> Account:
     onboard(till, opened)
     fund_platform(till)
     return opened
+
+
+@pytest.fixture
+def feed(till: Any, settings: Any) -> MeterFeed:
+    """A meter of charges, fed since 40 days ago."""
+    settings.STRIPE_METERS = {"charge": "farebox_charge"}
+    return MeterFeed.objects.create(event_name="farebox_charge", quantity="charge", started_at=hour_of(timezone.now()) - timedelta(days=40))

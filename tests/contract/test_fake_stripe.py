@@ -191,6 +191,56 @@ def test_a_connected_accounts_payouts_are_seen_in_its_name_alone(client: stripe.
     assert payout["id"] not in [getattr(event.data.object, "id", "") for event in client.v1.events.list({"limit": 100})]
 
 
+def meter_of(client: stripe.StripeClient, event_name: str) -> str:
+    """Return a meter as this site makes it."""
+    made = client.v1.billing.meters.create(
+        {
+            "display_name": "Usage",
+            "event_name": event_name,
+            "default_aggregation": {"formula": "sum"},
+            "customer_mapping": {"type": "by_id", "event_payload_key": "stripe_customer_id"},
+            "value_settings": {"event_payload_key": "value"},
+        }
+    )
+    return made.id
+
+
+def test_meter_events_count_once_by_identifier_and_within_35_days(client: stripe.StripeClient, customer: str) -> None:
+    meter, now = meter_of(client, "once"), int(time.time())
+    event: Any = {"event_name": "once", "payload": {"stripe_customer_id": customer, "value": "5"}, "identifier": "a", "timestamp": now}
+    client.v1.billing.meter_events.create(event)
+
+    with pytest.raises(stripe.InvalidRequestError, match="already exists with identifier"):
+        client.v1.billing.meter_events.create(event)
+    for far in (now - 36 * 86_400, now + 600):
+        with pytest.raises(stripe.InvalidRequestError, match="timestamp"):
+            client.v1.billing.meter_events.create({**event, "identifier": f"b{far}", "timestamp": far})
+    hour = now // 3600 * 3600
+    asked: Any = {"customer": customer, "start_time": hour, "end_time": hour + 3600, "value_grouping_window": "hour"}
+    assert [one.aggregated_value for one in client.v1.billing.meters.event_summaries.list(meter, asked).data] == [5]
+    with pytest.raises(stripe.InvalidRequestError, match="align"):
+        client.v1.billing.meters.event_summaries.list(meter, {**asked, "start_time": hour + 60})
+    with pytest.raises(stripe.InvalidRequestError, match="active meter"):
+        meter_of(client, "once")
+
+
+def test_what_a_meter_does_not_count_is_told_by_a_thin_event(client: stripe.StripeClient, world: World, customer: str) -> None:
+    meter = meter_of(client, "archived")
+    client.v1.billing.meters.deactivate(meter)
+    payload = {"stripe_customer_id": customer, "value": "5"}
+
+    client.v1.billing.meter_events.create({"event_name": "archived", "payload": payload}, {"idempotency_key": "k1"})
+
+    told = world.store.all("v2.core.event")[0]
+    body = json.dumps(shown(told)).encode()
+    note = client.parse_event_notification(body, delivery.sign(body, "whsec_x"), "whsec_x")
+    assert note.type == "v1.billing.meter.error_report_triggered"
+    event: Any = client.v2.core.events.retrieve(note.id)
+    (kind,) = event.data.reason.error_types
+    assert (kind.code, kind.sample_errors[0].request.identifier, event.related_object.id) == ("archived_meter", "k1", meter)
+    assert note.id in [one.id for one in client.v2.core.events.list({"types": [note.type], "object_id": meter})]
+
+
 def test_lists_page_as_the_sdk_expects(client: stripe.StripeClient, customer: str) -> None:
     made = [client.v1.checkout.sessions.create(page(customer)).id for _ in range(5)]
 
@@ -230,7 +280,9 @@ def test_no_object_has_a_field_that_stripes_own_example_lacks(client: stripe.Str
     )
     client.v1.transfers.reversals.create(transfer.id, {"amount": 30})
     connect.pay_out(world, world.store.get("account", str(transfer.destination)), succeeds=True)
+    meter_of(client, "shape")
     kinds = (
+        "billing.meter",
         "customer",
         "payment_method",
         "payment_intent",

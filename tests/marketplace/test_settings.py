@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 
 def read_settings(expression: str, *, var_dir: Path, **environment: str) -> Any:
     """Evaluate an expression over the settings in a process with that environment; nothing is connected to."""
@@ -24,3 +26,14 @@ def test_what_the_database_url_asks_of_the_connection_is_kept_beside_our_time_li
     assert database["OPTIONS"]["sslmode"] == "verify-full"
     assert "synchronous_commit=on" in database["OPTIONS"]["options"]
     assert (database["HOST"], database["NAME"], database["PASSWORD"]) == ("db.example", "farebox", "p@ss/word")
+
+
+def test_meters_are_named_by_what_they_count(tmp_path: Path) -> None:
+    named = read_settings("settings.STRIPE_METERS", var_dir=tmp_path, STRIPE_METERS="charge=farebox_charge, calls=farebox_calls")
+
+    assert named == {"charge": "farebox_charge", "calls": "farebox_calls"}
+    assert read_settings("settings.STRIPE_METERS", var_dir=tmp_path) == {}
+    for wrong in ("charges=x", "charge", "charge=x,charge=y", "charge=x,calls=x"):
+        with pytest.raises(subprocess.CalledProcessError) as stopped:
+            read_settings("settings.STRIPE_METERS", var_dir=tmp_path, STRIPE_METERS=wrong)
+        assert "STRIPE_METERS" in stopped.value.stderr

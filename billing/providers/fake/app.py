@@ -54,7 +54,7 @@ class FakeStripe:
 
     async def _answer(self, scope: Scope, body: bytes) -> tuple[int, dict[str, str], bytes]:
         method, path, query = scope["method"], scope["path"], scope["query_string"].decode()
-        if not path.startswith("/v1/"):
+        if not path.startswith(("/v1/", "/v2/")):
             return pages.answer(self.world, method, path, body.decode())
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
         self.world.requests.append(f"{method} {path}")
@@ -113,6 +113,9 @@ class FakeStripe:
         if fault and fault.kind == "rate_limit":
             message = "Request rate limit exceeded."
             raise ApiError(message, status=429, code="rate_limit", kind="invalid_request_error")
+        if fault and fault.kind == "conflict":
+            message = "This object cannot be accessed right now because another API request is currently accessing it."
+            raise ApiError(message, status=409, code="lock_timeout", kind="invalid_request_error")
         if fault and fault.kind in {"timeout_before", "slow"}:
             await asyncio.sleep(fault.seconds)
         route, ids = _find_route(method, path)
@@ -120,6 +123,8 @@ class FakeStripe:
         if account:
             self.world.store.get("account", account)
             params["_account"] = account  # In whose name it is asked.
+        if key:
+            params["_key"] = key
         status, answer = self._run(fault, route, params, ids)
         if key:
             self.world.store.keep_answer(key, fingerprint, status, answer)

@@ -45,7 +45,7 @@ async def deliver_due(world: World) -> None:
     if world.faults.shuffled:
         world.faults.random.shuffle(due)
     for number, event_id, attempts in due:
-        event = world.store.find("event", event_id)
+        event = world.store.find("event", event_id) or world.store.find("v2.core.event", event_id)
         is_taken = event is None or await asyncio.to_thread(_post, world, json.dumps(shown(event)).encode())
         if is_taken or attempts >= len(_WAITS):
             world.store.delivered(number)

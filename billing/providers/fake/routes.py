@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from billing.providers.fake import checkout, connect, invoices, payments, refunds
+from billing.providers.fake import checkout, connect, invoices, meters, payments, refunds
 from billing.providers.fake.store import Obj
 
 
@@ -88,4 +88,17 @@ ROUTES: Final = (
     _route("POST", "/v1/credit_notes", "_credit_note_create_params.CreditNoteCreateParams", invoices.create_credit_note),
     _route("GET", "/v1/credit_notes", "_credit_note_list_params.CreditNoteListParams", invoices.list_credit_notes),
     _route("GET", "/v1/credit_notes/{id}", "_credit_note_retrieve_params.CreditNoteRetrieveParams", invoices.get_credit_note),
+    _route("POST", "/v1/billing/meters", "billing._meter_create_params.MeterCreateParams", meters.create_meter),
+    _route("GET", "/v1/billing/meters", "billing._meter_list_params.MeterListParams", meters.list_meters),
+    _route("GET", "/v1/billing/meters/{id}", "billing._meter_retrieve_params.MeterRetrieveParams", meters.get_meter),
+    _route("POST", "/v1/billing/meters/{id}/deactivate", "billing._meter_deactivate_params.MeterDeactivateParams", meters.deactivate_meter),
+    _route(
+        "GET",
+        "/v1/billing/meters/{id}/event_summaries",
+        "billing._meter_event_summary_list_params.MeterEventSummaryListParams",
+        meters.list_summaries,
+    ),
+    _route("POST", "/v1/billing/meter_events", "billing._meter_event_create_params.MeterEventCreateParams", meters.create_event),
+    _route("GET", "/v2/core/events", "v2.core._event_list_params.EventListParams", meters.list_events),
+    _route("GET", "/v2/core/events/{id}", "v2.core._event_retrieve_params.EventRetrieveParams", meters.get_event),
 )

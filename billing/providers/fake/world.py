@@ -17,7 +17,7 @@ _HANG_S: Final = 30.0
 class Fault:
     """What goes wrong with the next requests that match."""
 
-    kind: str  # "timeout_after", "timeout_before", "error_500", "error_500_after", "rate_limit", "slow".
+    kind: str  # "timeout_after", "timeout_before", "error_500", "error_500_after", "rate_limit", "conflict", "slow".
     match: str = ""  # Part of "POST /v1/refunds"; empty for all.
     times: int = 1
     seconds: float = _HANG_S  # How long "slow" and the timeouts take.
@@ -33,6 +33,7 @@ class Faults:
     seconds: float = 1.0  # How long random ones take.
     taken: int = 0  # How many requests went wrong.
     random: Random = field(default_factory=lambda: Random(0))  # noqa: S311 (faults are seeded, not secret)
+    uncounted: int = 0  # Meter events that are accepted, and not counted: a thin event tells.
     # Of the webhooks.
     duplicates: int = 0  # Further deliveries of each event.
     shuffled: bool = False
@@ -80,11 +81,15 @@ class World:
             **({"account": account} if account else {}),
         }
         event = self.store.add("event", "evt", fields)
+        self.queue(event)
+        return event
+
+    def queue(self, event: Obj) -> None:
+        """Have an event delivered, as often and as late as the faults say."""
         if not self.faults.silent:
             for _ in range(1 + self.faults.duplicates):
                 wait = self.faults.delay_s * (self.faults.random.random() if self.faults.shuffled else 1)
                 self.store.queue(event["id"], due=time.time() + wait)
-        return event
 
     def due_later(self, what: str, identity: str) -> None:
         """Have a bank debit settle: `what` is "succeed" or "fail", the id is the Checkout session's."""

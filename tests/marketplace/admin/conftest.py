@@ -17,6 +17,9 @@ from billing.models import (
     Invoice,
     InvoiceLine,
     Lease,
+    MeterFault,
+    MeterFeed,
+    MeterReport,
     OutboxRow,
     PaymentRefund,
     Payout,
@@ -135,6 +138,18 @@ def everything(event: UsageEvent, organization: Organization) -> None:
         event_id="evt_1", type="charge.refunded", object_id="ch_1", livemode=False, occurred_at=datetime.now(UTC), body="{}"
     )
     StripeEventWork.objects.create(event=webhook, due_at=datetime.now(UTC))
+    feed = MeterFeed.objects.create(event_name="farebox_charge", quantity="charge", started_at=hour_of(event.occurred_at))
+    report = MeterReport.objects.create(
+        feed=feed,
+        account=organization.account,
+        hour=hour_of(event.occurred_at),
+        period=datetime(2026, 10, 1, tzinfo=UTC),
+        number=1,
+        amount=2200,
+        value=2,
+        counted_at=hour_of(event.occurred_at),
+    )
+    MeterFault.objects.create(event=webhook, feed=feed, code="no_meter", count=1, report=report, message="There is none.")
     assert event.price is not None
     InvoiceLine.objects.create(
         invoice=invoice,
