@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from marketplace.proving import caps, facts_stay
+from marketplace.proving import caps, charged, doubt, facts_stay, same_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,10 @@ class Promise:
 PROMISES: Final = {
     promise.number: promise
     for promise in (
+        Promise(1, "charged means answered, answered means recorded", charged.TRIED, charged.prove),
         Promise(2, "a cap is never overshot", caps.TRIED, caps.prove),
+        Promise(4, "same Idempotency-Key, same bytes, one charge", same_key.TRIED, same_key.prove),
+        Promise(5, "doubt is the customer's", doubt.TRIED, doubt.prove),
         Promise(11, "facts stay, and an edit behind our back shows", facts_stay.TRIED, facts_stay.prove),
     )
 }

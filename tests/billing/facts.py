@@ -1,14 +1,12 @@
 """What billing's tests share: usage as a gateway reports it, settled with or without a running meter."""
 
-import threading
-from typing import Any
-
 import pytest
-from django.db import OperationalError, connections
+from django.db import connections
 
 from billing.leases import BudgetSpec
 from billing.models import Account
 from marketplace.proving.acts import CREDIT_NANOS, Recorder, call, in_thread, until, usage_of, whole_account, with_meter
+from marketplace.proving.faults import losing_commit
 
 __all__ = [
     "CREDIT_NANOS",
@@ -31,20 +29,4 @@ def monthly_cap(account: Account, limit_nanos: int, *, subject: str = "key:1") -
 
 def lose_next_commit(monkeypatch: pytest.MonkeyPatch, *, after_it_happened: bool) -> None:
     """Have the commit thread's next COMMIT fail as if the connection had broken, before or after it took effect."""
-    wrapper: Any = type(connections["default"])
-    original = wrapper._commit
-    lost: list[bool] = []
-
-    def commit(self: Any) -> None:
-        if threading.current_thread().name != "commit" or lost:
-            original(self)
-            return
-        lost.append(True)
-        if after_it_happened:
-            original(self)
-        else:
-            self.connection.rollback()
-        message = "server closed the connection unexpectedly"
-        raise OperationalError(message)
-
-    monkeypatch.setattr(wrapper, "_commit", commit)
+    monkeypatch.setattr(type(connections["default"]), "_commit", losing_commit(after_it_happened=after_it_happened))
