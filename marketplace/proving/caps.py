@@ -22,7 +22,7 @@ from billing.metering import Meter
 from billing.models import Account, Budget, Lease, Price, UsageEvent
 from billing.money import Nanos
 from marketplace.proving.acts import UNIT_NANOS, call, make_price, open_rich_account, usage_of, whole_account, with_meter
-from marketplace.proving.findings import require
+from marketplace.proving.findings import Broken, require
 
 CALLERS: Final = 64
 WORTH: Final = 100
@@ -112,8 +112,8 @@ def play_in_processes(rounds: Sequence[Round], price: Price, *, processes: int) 
     for child in children:
         child.join(30)
     failed = [each for each in served if isinstance(each, BaseException)]
-    if failed:  # The first is the cause; the others' barriers broke after it.
-        raise next((error for error in failed if not isinstance(error, BrokenBarrierError)), failed[0])
+    if failed:  # What broke the promise, if anything did, else what broke the others' barriers.
+        raise min(failed, key=lambda error: (not isinstance(error, Broken), isinstance(error, BrokenBarrierError)))
     return [sum(each) for each in zip(*served, strict=True)]
 
 

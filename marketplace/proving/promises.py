@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from marketplace.proving import caps, charged, doubt, facts_stay, same_key
+from marketplace.proving import caps, charged, delivered, doubt, facts_stay, provider_events, same_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ PROMISES: Final = {
         Promise(2, "a cap is never overshot", caps.TRIED, caps.prove),
         Promise(4, "same Idempotency-Key, same bytes, one charge", same_key.TRIED, same_key.prove),
         Promise(5, "doubt is the customer's", doubt.TRIED, doubt.prove),
+        Promise(6, "webhooks of Stripe change nothing they should not", provider_events.TRIED, provider_events.prove),
         Promise(11, "facts stay, and an edit behind our back shows", facts_stay.TRIED, facts_stay.prove),
+        Promise(12, "what is accepted is delivered", delivered.TRIED, delivered.prove),
     )
 }

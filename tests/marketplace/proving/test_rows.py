@@ -4,22 +4,29 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import connection
 
-from billing import recovery
+from billing import recovery, sending
+from billing.ids import uuid7
 from billing.leases import LeaseBook
 from billing.metering import Meter
+from billing.models import OutboxRow
 from billing.processes import ProcessIdentity
+from billing.providers.fake.delivery import sign
+from billing.providers.stripe import StripeProvider
 from marketplace.gateway import idempotency
 from marketplace.gateway.idempotency import MakeClaims
 from marketplace.proving import facts_stay, rows
 from marketplace.proving.findings import Untried
 from marketplace.proving.promises import PROMISES
 from marketplace.proving.rows import Row, Verdict, try_here
+from marketplace.proving.till import SECRET
+from marketplace.webhooks import delivering
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 Patch = pytest.MonkeyPatch
@@ -68,6 +75,27 @@ def give_nothing_back(patch: Patch) -> None:
     patch.setattr(recovery, "refund_events", lambda *_, **__: 0)
 
 
+def ask_under_fresh_keys(patch: Patch) -> None:
+    """Send each attempt of a row under a key of its own, so that Stripe does it again."""
+    patch.setattr(OutboxRow, "idempotency_key", property(lambda row: f"fresh-{uuid7()}"))
+
+
+def believe_any_signature(patch: Patch) -> None:
+    """Take webhooks for Stripe's, whoever signed them."""
+    read = StripeProvider.read_webhook
+    patch.setattr(StripeProvider, "read_webhook", lambda self, body, _: read(self, body, sign(body, SECRET)))
+
+
+def send_what_waits_no_more(patch: Patch) -> None:
+    """Leave rows to the broker, which is down."""
+    patch.setattr(sending, "sweep", lambda: 0)
+
+
+def deliver_without_claiming(patch: Patch) -> None:
+    """Let each worker send each webhook that is due, though another does."""
+    patch.setattr(delivering, "_CLAIM", timedelta(hours=-1))
+
+
 FAULTS: list[tuple[int, Callable[[Patch], None], str]] = [
     (1, keep_what_is_orphaned, "[1-9][0-9]* calls were charged that nobody"),
     (1, say_that_a_lost_commit_took_effect, "[1-9][0-9]* were answered that are not on record"),
@@ -75,6 +103,11 @@ FAULTS: list[tuple[int, Callable[[Patch], None], str]] = [
     (4, claim_nothing, "different answers to one key"),
     (4, take_bodies_for_the_same, "was answered under the key of another"),
     (5, give_nothing_back, "charged, neither answered nor given back"),
+    (6, ask_under_fresh_keys, "paid|charged twice|lost"),
+    (6, believe_any_signature, "a forged webhook was taken"),
+    (12, ask_under_fresh_keys, "Stripe has"),
+    (12, deliver_without_claiming, "of 12 webhooks 12 came"),
+    (12, send_what_waits_no_more, "Stripe has|still wait"),
     (11, look_at_no_receipts, "a receipt's signature"),
 ]
 
