@@ -34,8 +34,8 @@ OWED: Final = (Status.OPEN, Status.PAST_DUE, Status.UNCOLLECTIBLE)
 
 
 def open_invoice(account: Account, invoice: Invoice) -> None:
-    """Have what no credit covers collected, of an account with a credit line. In the transaction that closes the month."""
-    if not account.credit_line_nanos or not collects_money():
+    """Have what no credit covers collected, of an account that pays afterwards. In the transaction that closes the month."""
+    if not collects_money() or not _pays_afterwards(account, invoice):
         return
     due_cents = uncovered_nanos(account) // NANOS_PER_CENT
     if due_cents < SMALLEST_CENTS:
@@ -47,6 +47,17 @@ def open_invoice(account: Account, invoice: Invoice) -> None:
     cards = saved_cards(account)
     parameters = {"card": cards[0].card_id if cards else "", "days": settings.INVOICE_DUE_DAYS}
     outbox.enqueue(account, kind="invoice.create", subject=invoice.pk, parameters=parameters)
+
+
+def _pays_afterwards(account: Account, invoice: Invoice) -> bool:
+    """Whether an account has a credit line, or had one in a month that the invoice bills.
+
+    Else it is below zero by a dispute or a refund: nobody promised to pay that by invoice.
+    """
+    if account.credit_line_nanos:
+        return True
+    months = [line.late_from for line in invoice.lines.all() if line.late_from]
+    return account.line_ended_at is not None and account.line_ended_at >= min([invoice.starts_at, *months])
 
 
 def uncovered_nanos(account: Account) -> Nanos:

@@ -21,7 +21,7 @@ from billing.providers import collects_money
 
 @transaction.atomic
 def set_credit_line(account: Account, line_nanos: int) -> Account:
-    """Have an account pay afterwards, up to a line; 0 makes it prepaid again. What it owes already is still collected.
+    """Have an account pay afterwards, up to a line; 0 makes it prepaid again. What it owes already is still collected, at the month's close.
 
     Raises:
         PaymentsOff: nobody collects money here, so nobody could pay afterwards. Nothing was changed.
@@ -35,8 +35,10 @@ def set_credit_line(account: Account, line_nanos: int) -> Account:
         raise PaymentsOff(message)
     account = _lock(account)
     before = account.usable_line_nanos
+    if account.credit_line_nanos and not line_nanos:
+        account.line_ended_at = timezone.now()
     account.credit_line_nanos = line_nanos
-    account.save(update_fields=["credit_line_nanos"])
+    account.save(update_fields=["credit_line_nanos", "line_ended_at"])
     _move_limit(account, account.usable_line_nanos - before)
     if line_nanos:
         ensure_customer(account)

@@ -99,7 +99,7 @@ def close_period(account: Account, starts_at: datetime, *, now: datetime | None 
     with transaction.atomic():
         # One close at a time, and no refund that books into the month meanwhile. Customer, credit, account: in the
         # order that payments and renewals lock them, who come at the month's end, too.
-        if account.credit_line_nanos and collects_money():
+        if collects_money() and (account.credit_line_nanos or account.line_ended_at):
             lock_customer(account)
         lock_credit(account)
         account.refresh_from_db()

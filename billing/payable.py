@@ -126,7 +126,8 @@ def _unpaid(account: Account, currency: str, *, until: datetime) -> int:
         shares = rows.filter(account=invoice.account_id, period=invoice.starts_at).aggregate(total=Sum("share_nanos"))["total"]
         total += min((owed_cents(invoice) - invoice.paid_cents) * NANOS_PER_CENT, max(0, int(shares or 0)))
     # Of months that are not over: what their callers owe by now, beyond all credit, and no invoice asks for yet.
-    for customer in Account.objects.filter(Exists(rows.filter(account=OuterRef("pk"))), credit_line_nanos__gt=0, currency=currency):
+    afterwards = Q(credit_line_nanos__gt=0) | Q(line_ended_at__isnull=False)
+    for customer in Account.objects.filter(afterwards, Exists(rows.filter(account=OuterRef("pk"))), currency=currency):
         billed = Invoice.objects.filter(account=customer)
         asked = sum(owed_cents(invoice) for invoice in billed.filter(status__in=OWED)) * NANOS_PER_CENT
         shares = rows.filter(account=customer).exclude(period__in=billed.values("starts_at")).aggregate(total=Sum("share_nanos"))["total"]

@@ -16,6 +16,7 @@ class Account(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     # What it may owe: with one, its months are billed afterwards. Given by the operator.
     credit_line_nanos = models.BigIntegerField(default=0)
+    line_ended_at = models.DateTimeField(null=True, blank=True)  # When it was last taken away: what was owed by then is still collected.
     line_withdrawn_at = models.DateTimeField(null=True, blank=True)  # Since when an unpaid invoice has stopped the line.
     suspended_at = models.DateTimeField(null=True, blank=True)  # Set by the operator; the door refuses its callers.
     # Since when the books' differences keep it from being charged, which ones, and which of them the operator let pass.

@@ -329,6 +329,42 @@ def test_an_open_debt_is_not_billed_twice(till: Till, postpaid: Account, dear: P
     assert (november.due_cents, december.due_cents, collecting.uncovered_nanos(postpaid)) == (3000, 2000, 0)
 
 
+def test_a_line_that_ends_in_mid_month_has_its_month_collected(till: Till, postpaid: Account, dear: Price) -> None:
+    Recorder(postpaid).record(dear, units=30, occurred_at=MID_NOVEMBER)
+    credit_lines.set_credit_line(postpaid, 0)
+    Account.objects.filter(pk=postpaid.pk).update(line_ended_at=MID_NOVEMBER)
+
+    november = close_period(postpaid, NOVEMBER, now=AFTER)
+    Recorder(postpaid).record(dear, units=1, occurred_at=DECEMBER)
+    december = close_period(postpaid, DECEMBER, now=AFTER + timedelta(days=31))
+
+    assert (november.status, november.due_cents) == ("open", 3000)
+    assert (december.status, december.due_cents) == ("closed", 0)  # Prepaid by now.
+    assert balance(postpaid).granted - balance(postpaid).spent == -3100 * CENT
+    work(till)
+    pay_on_the_page(till)
+    till.tell()
+    assert balance(postpaid).granted - balance(postpaid).spent == -100 * CENT
+    assert check_books() == []
+
+
+def test_a_prepaid_account_that_a_dispute_left_below_zero_is_not_sent_an_invoice(till: Till, dear: Price) -> None:
+    account = open_account(name="prepaid")
+    till.top_up(account, 3000)
+    Recorder(account).record(dear, units=30, occurred_at=MID_NOVEMBER)
+    (charge,) = till.world.store.all("charge")
+    refunds.open_dispute(till.world, charge)
+    till.tell()
+    credit_lines.set_credit_line(account, 0)
+
+    november = close_period(account, NOVEMBER, now=AFTER)
+
+    assert balance(account).granted - balance(account).spent == -3000 * CENT
+    assert (november.status, november.due_cents) == ("closed", 0)
+    account.refresh_from_db()
+    assert account.line_ended_at is None
+
+
 def test_strange_invoices_are_ignored(till: Till, postpaid: Account) -> None:
     ensure_customer(postpaid)
     till.sweep()
