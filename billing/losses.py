@@ -5,6 +5,7 @@ what the balance lies below zero. Nobody will pay that, so it is neither owed no
 """
 
 import logging
+from datetime import datetime
 from typing import Final
 
 from django.conf import settings
@@ -13,7 +14,7 @@ from django.utils import timezone
 
 from billing import ledger
 from billing.customers import lock_customer
-from billing.models import Dispute, UsageEvent
+from billing.models import CreditReversal, Dispute, UsageEvent
 from billing.money import NANOS_PER_CENT
 from billing.refunding import refund_events
 
@@ -43,10 +44,13 @@ def _refund_some(dispute: Dispute) -> int | None:
         return None
     account = dispute.top_up.account
     now = ledger.balance(account)
-    left = min(dispute.amount_cents * NANOS_PER_CENT - dispute.refunded_nanos, now.spent - now.granted)
+    spent, until = _spent_of(dispute)
+    left = min(spent - dispute.refunded_nanos, now.spent - now.granted)
     chosen: list[UsageEvent] = []
     since = dispute.top_up.settled_at or dispute.top_up.created_at
     events = UsageEvent.objects.filter(account=account, livemode=True, charge_nanos__gt=0, refund__isnull=True, occurred_at__gte=since)
+    if until is not None:
+        events = events.filter(occurred_at__lt=until)
     # Whole calls, the newest first: they were made when nothing but this money was left. What no whole call fits stays owed.
     for event in events.order_by("-occurred_at", "-pk")[:_BATCH]:
         if event.charge_nanos <= left:
@@ -61,3 +65,17 @@ def _refund_some(dispute: Dispute) -> int | None:
     dispute.save(update_fields=["refunded_nanos"])
     log.info("%d calls that the lost dispute %s had paid for are refunded.", len(chosen), dispute.pk)
     return len(chosen)
+
+
+def _spent_of(dispute: Dispute) -> tuple[int, datetime | None]:
+    """Return how much of the disputed money had been spent, at most, and until when, if that matters.
+
+    Of an account without a credit line the balance tells: it is below zero by nothing else. With one, calls after the
+    dispute are owed by the line, and this money has not paid for them: there it is what was spent when the credit was taken.
+    """
+    amount: int = dispute.amount_cents * NANOS_PER_CENT
+    account = dispute.top_up.account
+    if not account.credit_line_nanos and account.line_ended_at is None:
+        return amount, None
+    taken = CreditReversal.objects.filter(reference=f"dispute:{dispute.pk}").first()
+    return (amount, None) if taken is None or taken.spent_nanos is None else (taken.spent_nanos, taken.created_at)

@@ -50,10 +50,19 @@ def _reverse(account: Account, amount_cents: int, kind: CreditReversal.Kind, ref
     budget = Budget.objects.filter(account=account, subject=ledger.ACCOUNT_SUBJECT, starts_at=EPOCH)
     # One conditional UPDATE: calls that are being leased money meanwhile cannot have the same credit.
     # A credit line is no credit: nobody is paid out what they may only owe.
-    line = 0 if may_owe else Account.objects.get(pk=account.pk).usable_line_nanos
+    line = Account.objects.get(pk=account.pk).usable_line_nanos
     taken = budget if may_owe else budget.filter(limit_nanos__gte=F("spent_nanos") + F("leased_nanos") + amount + line)
     if not taken.update(limit_nanos=F("limit_nanos") - amount):
         raise RefundTooLarge(asked_cents=amount_cents, left_cents=ledger.balance(account).available // NANOS_PER_CENT)
+    owed = budget.annotate(owed=F("spent_nanos") - F("limit_nanos") + line).values_list("owed", flat=True)[0]  # Its row is ours by now.
     amounts = {ledger.credit_account_name(account): -amount, ledger.fund_name(ledger.PAYMENTS, account.currency): amount}
     posted = ledger.post(kind="reversal", reference=f"reversal:{reference}", by=by, amounts=amounts, owner=account)
-    return CreditReversal.objects.create(account=account, amount_nanos=amount, kind=kind, reference=reference, by=by, transaction=posted)
+    return CreditReversal.objects.create(
+        account=account,
+        amount_nanos=amount,
+        spent_nanos=min(amount, max(0, owed)),
+        kind=kind,
+        reference=reference,
+        by=by,
+        transaction=posted,
+    )

@@ -106,6 +106,7 @@ class CreditReversal(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, models.PROTECT, related_name="credit_reversals")
     amount_nanos = models.BigIntegerField()
+    spent_nanos = models.BigIntegerField(null=True)  # What of it had been spent by then, so that it is owed now. None: not known.
     kind = models.CharField(max_length=10, choices=Kind)
     reference = models.CharField(max_length=200, unique=True)
     by = models.CharField(max_length=120)
@@ -113,7 +114,13 @@ class CreditReversal(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.CheckConstraint(condition=Q(amount_nanos__gt=0), name="reversal_positive")]
+        constraints = [
+            models.CheckConstraint(condition=Q(amount_nanos__gt=0), name="reversal_positive"),
+            models.CheckConstraint(
+                condition=Q(spent_nanos__isnull=True) | Q(spent_nanos__gte=0, spent_nanos__lte=F("amount_nanos")),
+                name="reversal_spent_is_part",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.amount_nanos} nanos, {self.kind}"

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from billing import losses
+from billing import credit_lines, losses
 from billing.books import check_books
 from billing.ledger import balance, grant_credit, open_account
-from billing.models import Account, Dispute, Price, UsageEvent
+from billing.models import Account, CreditReversal, Dispute, Price, UsageEvent
 from billing.money import Nanos
 from billing.providers.fake import refunds
 from tests.billing.facts import Recorder
@@ -78,6 +78,37 @@ def test_an_unspent_payment_refunds_nothing(till: Till, customer: Account, price
 
     assert losses.refund_lost_disputes() == 0
     assert Dispute.objects.get().refunded_at is not None
+
+
+def test_calls_on_a_credit_line_were_not_paid_by_an_unspent_payment(till: Till, customer: Account, price: Price) -> None:
+    credit_lines.set_credit_line(customer, 5000 * CENT)
+    events = use(customer, price, 600, 500)  # After the bank took the 25 dollars: owed by the line.
+    decide(till, won=False)
+
+    assert losses.refund_lost_disputes() == 0
+
+    assert refunded(events) == [False, False]
+    assert balance(customer).spent - balance(customer).granted == 1100 * CENT
+    assert check_books() == []
+
+
+def test_of_an_account_with_a_credit_line_what_the_payment_paid_for_is_refunded(till: Till, price: Price) -> None:
+    account = open_account(name="postpaid")
+    credit_lines.set_credit_line(account, 5000 * CENT)
+    till.top_up(account, 1000)
+    paid = [Recorder(account).record(price, units=600 * CENT // price.unit_nanos)]
+    refunds.open_dispute(till.world, till.world.store.all("charge")[0])
+    till.tell()
+    owed = use(account, price, 300, 200)
+    decide(till, won=False)
+
+    assert CreditReversal.objects.get().spent_nanos == 600 * CENT
+    losses.refund_lost_disputes()
+
+    assert refunded([*paid, *owed]) == [True, False, False]
+    assert Dispute.objects.get().refunded_nanos == 600 * CENT
+    assert balance(account).spent - balance(account).granted == 500 * CENT
+    assert check_books() == []
 
 
 @pytest.mark.parametrize("state", ["open", "won"])
