@@ -19,12 +19,12 @@ from billing import collecting, late_usage, posting
 from billing.customers import lock_customer
 from billing.errors import PeriodNotOver
 from billing.fees import lock_credit
-from billing.models import Account, Invoice, InvoiceLine, LateUsage, UsageEvent, UsageRefund, UsageRollup
+from billing.models import Account, Invoice, InvoiceLine, LateUsage, UsageRefund, UsageRollup
 from billing.money import Nanos, round_to_cents
 from billing.periods import EPOCH, month_of
 from billing.providers import collects_money
 from billing.rebates import give_rebates
-from billing.receipting import Line, late_roots, roots_by_line
+from billing.receipting import Line, late_roots, sums_by_line
 from billing.tax import buyer_lines, post_tax, rate_of, seller_lines, tax_within
 
 log = logging.getLogger(__name__)
@@ -118,9 +118,13 @@ def close_period(account: Account, starts_at: datetime, *, now: datetime | None 
         sealed_seq = late_usage.seal(account)
         # From the beginning: what came late to months that are closed is on this invoice.
         posting.post_account(account, since=EPOCH, until=ends_at, booked_in=first)
-        events = UsageEvent.objects.filter(account=account, price__isnull=False, occurred_at__gte=first, occurred_at__lt=ends_at)
-        used = events.values("sku", "unit", "price").annotate(n=Count("pk"), u=Sum("units"), c=Sum("charge_nanos"))
-        return _persist(account, _bill(account, first, ends_at, used), sealed_seq=sealed_seq)
+        sums = sums_by_line(account, since=first, until=ends_at)
+        used = [
+            {"sku": one.sku, "unit": one.unit, "price": one.price_id, "n": one.events, "u": one.units, "c": one.charge_nanos}
+            for one in sums
+        ]
+        roots: dict[Line, str] = {(one.sku, one.price_id, None): one.root for one in sums}
+        return _persist(account, _bill(account, first, ends_at, used), roots, sealed_seq=sealed_seq)
 
 
 def close_periods(*, now: datetime | None = None) -> int:
@@ -242,7 +246,7 @@ def _line(sku: str, unit: str, price_id: UUID, sums: tuple[int, int, int], *, la
     )
 
 
-def _persist(account: Account, bill: Bill, *, sealed_seq: int) -> Invoice:
+def _persist(account: Account, bill: Bill, roots: Mapping[Line, str], *, sealed_seq: int) -> Invoice:
     tax = rate_of(account)
     invoice = Invoice.objects.create(
         # The account's last 48 random bits: numbers tell nobody how many customers there are.
@@ -262,8 +266,7 @@ def _persist(account: Account, bill: Bill, *, sealed_seq: int) -> Invoice:
         buyer=buyer_lines(account),
         sealed_seq=sealed_seq,
     )
-    roots: dict[Line, str] = {(*key, None): root for key, root in roots_by_line(account, since=bill.starts_at, until=bill.ends_at).items()}
-    roots |= late_roots(account, bill.starts_at)
+    roots = {**roots, **late_roots(account, bill.starts_at)}
     InvoiceLine.objects.bulk_create(
         InvoiceLine(
             invoice=invoice,

@@ -7,13 +7,14 @@ summed from the calls themselves.
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from django.db import Error, transaction
-from django.db.models import Exists, F, OuterRef, Q, Sum
+from django.db.models import Exists, F, OuterRef, Q, Sum, TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from billing import ledger
@@ -24,6 +25,7 @@ from billing.periods import EPOCH, hour_of, month_of
 from billing.receipts import leaf_hash, merkle_root
 from billing.shares import find_share
 from billing.splitting import WHOLE, split_more
+from billing.sql import as_text
 
 log = logging.getLogger(__name__)
 
@@ -155,18 +157,21 @@ def _since(now: datetime) -> datetime:
 
 def _unposted(accounts: Sequence[Account], hours: Q) -> set[tuple[UUID, datetime]]:
     """Return those of the accounts' hours whose sums are not what was posted of them."""
-    used = UsageRollup.objects.filter(hours, account__in=accounts, price__isnull=False).values_list("account", "hour").order_by()
+    # As text, for a month of an account has hundreds of hours, and to make ids and moments of them would be most of the work.
+    key = Cast("account", TextField()), as_text("hour", "2026-11-30 16")
+    used = UsageRollup.objects.filter(hours, account__in=accounts, price__isnull=False).values_list(*key).order_by()
     facts = used.annotate(n=Sum("events"), c=Sum("charge_nanos"), rn=Sum("refunded_events"), rc=Sum("refunded_nanos"))
     usage, refund = Q(kind=_USAGE), Q(kind=_REFUND)
-    rows = UsagePosting.objects.filter(hours, account__in=accounts).values_list("account", "hour").order_by()
+    rows = UsagePosting.objects.filter(hours, account__in=accounts).values_list(*key).order_by()
     found = rows.annotate(
         n=Sum("events", filter=usage),
         c=Sum("charge_nanos", filter=usage),
         rn=Sum("events", filter=refund),
         rc=Sum("charge_nanos", filter=refund),
     )
-    posted = {(account, hour): [abs(int(one or 0)) for one in sums] for account, hour, *sums in found}
-    return {(account, hour) for account, hour, *sums in facts if [int(one) for one in sums] != posted.get((account, hour))}
+    posted = {(whose, at): [abs(int(one or 0)) for one in sums] for whose, at, *sums in found}
+    stale = [(whose, at) for whose, at, *sums in facts if [int(one) for one in sums] != posted.get((whose, at))]
+    return {(UUID(whose), datetime.fromisoformat(at).replace(tzinfo=UTC)) for whose, at in stale}
 
 
 @transaction.atomic

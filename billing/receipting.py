@@ -1,6 +1,7 @@
 """Write receipts with the calls they prove, and read them back made anew from the events."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
@@ -23,9 +24,17 @@ _HEADS: Final = "SELECT account_id, seq, hash FROM billing_receipthead WHERE acc
 _INSERT: Final = "INSERT INTO billing_receipt (event_id, account_id, seq, hash, previous, input_hash, model_digest, position, size, path, signature, key_id)"
 _INSERT_HEADS: Final = "INSERT INTO billing_receipthead (account_id, seq, hash)"
 _MOVE_HEADS: Final = "ON CONFLICT (account_id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash"
-_LEAVES: Final = (
-    "SELECT e.sku, e.price_id, r.hash FROM billing_usageevent e JOIN billing_receipt r ON r.event_id = e.id "
-    "WHERE e.account_id = %s AND e.occurred_at >= %s AND e.occurred_at < %s AND e.price_id IS NOT NULL ORDER BY r.seq"
+# A period's calls with a price, each with its receipt's hash if it has one. By the receipts' numbers: so their tree is built.
+_CALLS: Final = (
+    "FROM billing_usageevent e LEFT JOIN billing_receipt r ON r.event_id = e.id "
+    "WHERE e.account_id = %s AND e.occurred_at >= %s AND e.occurred_at < %s AND e.price_id IS NOT NULL"
+)
+_EACH: Final = f"SELECT e.sku, e.unit, e.price_id, e.units, e.charge_nanos, r.hash {_CALLS} ORDER BY r.seq"
+# The server sums them up itself, which spares it to send each. A value holds 1 GiB at most, so hashes come in blocks.
+_BLOCK: Final = 10_000_000
+_SUMMED: Final = (
+    "SELECT e.sku, e.unit, e.price_id, COUNT(*), SUM(e.units), SUM(e.charge_nanos), string_agg(r.hash, ''::bytea ORDER BY r.seq) "
+    f"{_CALLS} GROUP BY e.sku, e.unit, e.price_id, r.seq / {_BLOCK} ORDER BY r.seq / {_BLOCK}"
 )
 # A line of an invoice: SKU, price, and the month it is of where that was closed before its calls came.
 Line = tuple[str, UUID, datetime | None]
@@ -242,18 +251,74 @@ class _Told:
         self.input_hash, self.model_digest, self.call = bytes(receipt.input_hash), receipt.model_digest, ""
 
 
-def roots_by_line(account: Account, *, since: datetime, until: datetime) -> dict[tuple[str, UUID], str]:
-    """Return the Merkle roots of a period's receipts by SKU and price, in hexadecimal; nothing for a line without receipts.
+class LineSum(NamedTuple):
+    """What an account's calls of one SKU at one price came to in a period."""
 
-    Read beside the ORM, which costs some 10 us a row: a month may have ten million.
+    sku: str
+    unit: str
+    price_id: UUID
+    events: int
+    units: int
+    charge_nanos: int
+    root: str  # The Merkle root of their receipts, in hexadecimal; empty without any.
+
+
+def sums_by_line(account: Account, *, since: datetime, until: datetime) -> list[LineSum]:
+    """Sum up a period's calls with a price by SKU and price, each read once.
+
+    Beside the ORM, which costs some 10 us a row: a month may have ten million.
     """
-    lines: dict[tuple[str, Any], list[bytes]] = {}
+    values = [uuid_value(account.pk), time_value(since), time_value(until)]
+    lines: dict[tuple[str, str, Any], _Gathered] = {}
     with connection.cursor() as cursor:
-        cursor.execute(_LEAVES, [uuid_value(account.pk), time_value(since), time_value(until)])
-        while rows := cursor.fetchmany(_ROWS):
-            for sku, price, leaf in rows:
-                lines.setdefault((sku, price), []).append(bytes(leaf))
-    return {(sku, UUID(str(price))): merkle_root(leaves).hex() for (sku, price), leaves in lines.items()}
+        if is_sqlite():
+            _gather_each(cursor, values, lines)
+        else:
+            _gather_blocks(cursor, values, lines)
+    return [
+        LineSum(sku, unit, UUID(str(price)), line.events, sum(line.units), sum(line.charges), line.root())
+        for (sku, unit, price), line in lines.items()
+    ]
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What was read of a line so far, to be summed up at the end: a list's `append` is the cheapest step there is."""
+
+    events: int = 0
+    units: list[int] = field(default_factory=list)
+    charges: list[int] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
+
+    def root(self) -> str:
+        return merkle_root(self.leaves).hex() if self.leaves else ""
+
+
+def _gather_each(cursor: CursorWrapper, values: Sequence[Any], lines: dict[tuple[str, str, Any], _Gathered]) -> None:
+    cursor.execute(_EACH, values)
+    while rows := cursor.fetchmany(_ROWS):
+        for sku, unit, price, units, charge, leaf in rows:
+            try:
+                line = lines[sku, unit, price]
+            except KeyError:
+                line = lines[sku, unit, price] = _Gathered()
+            line.units.append(units)
+            line.charges.append(charge)
+            if leaf is not None:
+                line.leaves.append(leaf)
+    for line in lines.values():
+        line.events = len(line.units)
+
+
+def _gather_blocks(cursor: CursorWrapper, values: Sequence[Any], lines: dict[tuple[str, str, Any], _Gathered]) -> None:
+    cursor.execute(_SUMMED, values)
+    for sku, unit, price, events, units, charge, hashes in cursor:
+        line = lines.setdefault((sku, unit, price), _Gathered())
+        line.events += int(events)
+        line.units.append(int(units))
+        line.charges.append(int(charge))
+        block = bytes(hashes or b"")
+        line.leaves.extend(block[place : place + 32] for place in range(0, len(block), 32))
 
 
 class Inclusion(NamedTuple):

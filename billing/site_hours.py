@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from django.db.models import CharField, F, Max, Q, QuerySet, Sum, TextField
-from django.db.models.functions import Cast, Substr
+from django.db.models import F, Max, Q, QuerySet, Sum
 
 from billing.models import LedgerEntry, SiteHour, UsageRefund, UsageRollup
 from billing.money import CURRENCY
 from billing.payable import MOVES
 from billing.periods import EPOCH, hour_of
 from billing.posting import POST_AFTER
+from billing.sql import as_text
 
 _HOUR: Final = timedelta(hours=1)
 # Summed up again with each new hour: calls that a gateway could write only later.
@@ -90,14 +90,6 @@ def used_since(since: datetime) -> Mapping[str, SiteSum]:
     for (_, currency), more in _used(UsageRollup.objects.filter(hour__gte=max(since, summed_until()))).items():
         totals[currency] = totals[currency].plus(more)
     return totals
-
-
-def as_text(column: str, like: str) -> Substr:
-    """Return the beginning of a moment as text, as long as an example of it, such as "2026-11".
-
-    The same on both databases; Django's Trunc functions call Python for every row on SQLite.
-    """
-    return Substr(Cast(column, TextField()), 1, len(like), output_field=CharField())
 
 
 def first_of(month: str) -> datetime:

@@ -21,7 +21,8 @@ from billing.models import (
     TopUp,
 )
 from billing.money import CURRENCIES, NANOS_PER_CENT
-from billing.site_hours import as_text, first_of, sums_by_month
+from billing.site_hours import first_of, sums_by_month
+from billing.sql import as_text
 
 _PROVIDERS: Final = "provider:"
 

@@ -12,6 +12,8 @@ from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.utils import CursorWrapper
+from django.db.models import CharField, TextField
+from django.db.models.functions import Cast, Substr
 
 # Rows of one INSERT. Each statement lets go of the interpreter lock and must get it back from a
 # busy event loop, up to 5 ms each time, so few large ones beat executemany. On PostgreSQL powers of
@@ -132,6 +134,14 @@ def database_now() -> str:
         return "clock_timestamp()"
     # As Django stores moments on SQLite: text, to the millisecond here.
     return "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')"
+
+
+def as_text(column: str, like: str) -> Substr:
+    """Return the beginning of a moment as text, as long as an example of it, such as "2026-11".
+
+    The same on both databases; Django's Trunc functions call Python for every row on SQLite.
+    """
+    return Substr(Cast(column, TextField()), 1, len(like), output_field=CharField())
 
 
 def lock_budgets(cursor: CursorWrapper, budget_ids: Sequence[int]) -> None:

@@ -19,7 +19,8 @@ from billing.books import find_last_run
 from billing.ledger import ACCOUNT_SUBJECT
 from billing.models import Account, BooksRun, Budget, GatewayProcess, Lease, MeterFault, MeterFeed
 from billing.money import CURRENCIES, Nanos, to_decimal_string
-from billing.site_hours import as_text, used_since
+from billing.site_hours import used_since
+from billing.sql import as_text
 from marketplace.admin.facts import show_age, show_money
 from marketplace.amounts import SYMBOLS
 from marketplace.audit import find_last_check
