@@ -17,7 +17,7 @@ from django.utils import timezone
 from billing import credit_lines, dunning, ledger, outbox
 from billing.customers import lock_customer, notify, saved_cards
 from billing.models import Account, CreditExpiry, CreditGrant, CreditNote, CreditReversal, Customer, Invoice, InvoiceLine, Notice
-from billing.money import NANOS_PER_CENT, Nanos
+from billing.money import NANOS_PER_CENT, Nanos, render_percent
 from billing.periods import month_of
 from billing.providers import collects_money
 from billing.providers.base_invoices import InvoiceItem, InvoiceOrder, InvoiceState
@@ -79,7 +79,7 @@ def order_of(invoice: Invoice, *, customer_id: str, card: str, days: int) -> Inv
     """Return the head of what the provider is asked to collect."""
     tax = ""
     if invoice.tax_cents:
-        tax = f" Includes {invoice.tax_name} of {invoice.tax_basis_points / 100:g} %."
+        tax = f" Includes {invoice.tax_name} of {render_percent(invoice.tax_basis_points)} %."
     return InvoiceOrder(
         reference=invoice.pk,
         customer=customer_id,

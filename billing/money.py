@@ -32,6 +32,16 @@ def to_decimal_string(nanos: Nanos | int, *, places: int = 9) -> str:
     return f"{sign}{units}.{shown}" if shown else f"{sign}{units}"
 
 
+def render_cents(cents: int) -> str:
+    """Return whole cents in currency units: 1250 are "12.50"."""
+    return to_decimal_string(cents * NANOS_PER_CENT, places=2)
+
+
+def render_percent(basis_points: int) -> str:
+    """Return basis points in percent, without a sign: 825 are "8.25", 1900 "19"."""
+    return f"{basis_points / 100:g}"
+
+
 def parse_amount(text: str) -> Nanos:
     """Return a decimal amount such as "12.50" in nanos, exactly.
 

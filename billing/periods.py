@@ -27,6 +27,11 @@ def period_of(interval: str, moment: datetime) -> tuple[datetime, datetime | Non
     return day_of(moment) if interval == "day" else (EPOCH, None)
 
 
+def render_moment(moment: datetime, *, timespec: str = "auto") -> str:
+    """Return a moment as RFC 3339 in UTC: "2026-11-22T18:00:00Z", to the microsecond where it has any."""
+    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
 def hour_of(moment: datetime) -> datetime:
     """Return the first moment of a moment's hour in UTC."""
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from billing.ids import public_id, uuid7
 from billing.money import CURRENCY, to_decimal_string
+from billing.periods import render_moment
 from marketplace.errors import AlreadyEnded, BatchInvalid, MarketplaceError, ModelNotFound
 from marketplace.models import ApiKey, Batch, CatalogueModel, ModelVersion, Organization, Prediction
 from marketplace.predictions import ROW_BYTES, cancel_all, check_room, fail_unended
@@ -300,9 +301,9 @@ def batch_fields(batch: Batch) -> dict[str, Any]:
         "cost": to_decimal_string(progress.charge_nanos),
         "currency": CURRENCY,
         "reason": batch.reason or None,
-        "created_at": _moment(batch.created_at),
-        "started_at": _moment(batch.started_at),
-        "ended_at": _moment(batch.ended_at),
+        "created_at": render_moment(batch.created_at),
+        "started_at": render_moment(batch.started_at) if batch.started_at else None,
+        "ended_at": render_moment(batch.ended_at) if batch.ended_at else None,
     }
 
 
@@ -334,7 +335,3 @@ def read_results(batch: Batch, *, after: int) -> tuple[list[bytes], int]:
         size += len(line)
         after = row.line
     return written, after
-
-
-def _moment(moment: Any) -> str | None:
-    return moment.isoformat().replace("+00:00", "Z") if moment else None

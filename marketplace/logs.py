@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+from billing.periods import render_moment
+
 # fb_sk_live_ and 38 characters, of which the first four are shown on pages, too; Stripe's and webhooks' secrets.
 _SECRETS: Final = re.compile(
     r"(fb_(?:sk|rk|mk)_(?:live|test)_[0-9A-Za-z]{4})[0-9A-Za-z]{34}|\b((?:sk|rk)_(?:live|test)_|whsec_)[0-9A-Za-z+/=_]{8,}"
@@ -101,7 +103,7 @@ def render_line(message: str, *, logger: str, level: str = "INFO", at: float | N
         fields: What else there is to say of it.
     """
     moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
-    said = {"time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": level, "logger": logger, "message": message}
+    said = {"time": render_moment(moment, timespec="milliseconds"), "level": level, "logger": logger, "message": message}
     return hide_secrets(json.dumps(said | fields, default=str, ensure_ascii=False))
 
 

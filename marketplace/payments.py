@@ -12,12 +12,11 @@ from django.utils import timezone
 from billing import customers, disputes, recharging, repaying, sending, topups
 from billing.ids import public_id
 from billing.models import AutoRecharge, Card, Customer, Notice, PaymentRefund, Subscription, TopUp
-from billing.money import Nanos, to_decimal_string
+from billing.money import Nanos, render_cents, to_decimal_string
 from billing.providers import provider
 from marketplace import audit
 from marketplace.models import ApiKey, Membership, Organization, User
 
-_NANOS_PER_CENT = 10_000_000
 # Notices of one run; more come some seconds later.
 _MAILS_AT_ONCE = 50
 
@@ -33,7 +32,7 @@ def buy_credit(organization: Organization, amount_cents: int, *, by: User | ApiK
     page = f"{settings.SITE_URL}/billing/top-ups/{{id}}/"
     with transaction.atomic():
         top_up, row = topups.start_top_up(organization.account, amount_cents, by=_name(by), success_url=page, cancel_url=page)
-        details = {"amount": _cents(amount_cents), "currency": top_up.currency}
+        details = {"amount": render_cents(amount_cents), "currency": top_up.currency}
         audit.record(organization, action="top_up.started", target=public_id("top", top_up.pk), by=by, details=details)
     sending.deliver(row.pk)
     top_up.refresh_from_db()
@@ -54,8 +53,8 @@ def start_recharging(
     )
     details = {
         "threshold": to_decimal_string(Nanos(threshold_nanos), places=2),
-        "amount": _cents(amount_cents),
-        "monthly_ceiling": _cents(monthly_ceiling_cents),
+        "amount": render_cents(amount_cents),
+        "monthly_ceiling": render_cents(monthly_ceiling_cents),
     }
     audit.record(organization, action="auto_recharge.set", target=organization, by=by, details=details)
     return recharge
@@ -116,7 +115,7 @@ def refund_payment(top_up: TopUp, *, amount_cents: int, reason: str, reference: 
         is_new = not PaymentRefund.objects.filter(pk=reference).exists()
         refund, row = repaying.refund_top_up(top_up, amount_cents, reason=reason, reference=reference, by=by.email)
         if is_new:
-            details = {"amount": _cents(amount_cents), "currency": top_up.currency, "reason": reason}
+            details = {"amount": render_cents(amount_cents), "currency": top_up.currency, "reason": reason}
             audit.record(organization, action="payment.refunded", target=public_id("top", top_up.pk), by=by, details=details)
     sending.deliver(row.pk)
     refund.refresh_from_db()
@@ -163,7 +162,3 @@ def _facts_of(notice: Notice) -> dict[str, Any] | None:
 
 def _name(by: User | ApiKey) -> str:
     return by.email if isinstance(by, User) else f"key:{by.pk}"
-
-
-def _cents(amount: int) -> str:
-    return to_decimal_string(amount * _NANOS_PER_CENT, places=2)

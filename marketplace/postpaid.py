@@ -8,7 +8,7 @@ from django.db import transaction
 from billing import credit_lines, credit_notes, outbox, sending, tax
 from billing.errors import InvoiceNotOpen
 from billing.models import BillingDetails, CreditNote, Invoice
-from billing.money import NANOS_PER_CENT, Nanos, to_decimal_string
+from billing.money import Nanos, render_cents, to_decimal_string
 from marketplace import audit
 from marketplace.models import Organization, User
 
@@ -57,7 +57,7 @@ def correct_invoice(invoice: Invoice, amounts: Mapping[int, int], *, settlement:
         asked = {"settlement": settlement, "reason": reason, "reference": reference, "by": by.email}
         note, row = credit_notes.credit_invoice(invoice, amounts, **asked)  # type: ignore[arg-type]  # Named as they are there.
         if is_new:
-            details = {"amount": _cents(note.total_cents), "settlement": settlement, "note": note.number, "reason": reason}
+            details = {"amount": render_cents(note.total_cents), "settlement": settlement, "note": note.number, "reason": reason}
             audit.record(_organization(invoice), action="invoice.corrected", target=invoice.number, by=by, details=details)
     if row is not None:
         sending.deliver(row.pk)
@@ -95,7 +95,3 @@ def _end_invoice(invoice: Invoice, kind: str, action: str, *, reason: str, by: U
 def _organization(invoice: Invoice) -> Organization:
     organization: Organization = invoice.account.organization
     return organization
-
-
-def _cents(amount: int) -> str:
-    return to_decimal_string(Nanos(amount * NANOS_PER_CENT), places=2)

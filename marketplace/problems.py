@@ -13,6 +13,7 @@ from django.utils.translation import gettext_noop as _  # English on the wire; t
 
 from billing.errors import BudgetExceeded, FeeUnpaid, QuotaExceeded, StorageUnavailable
 from billing.money import to_decimal_string
+from billing.periods import render_moment
 from marketplace.errors import MaxCostExceeded, RateLimited
 from marketplace.models.caps import BALANCE, name_of
 
@@ -191,7 +192,7 @@ def _limit_facts(error: Exception) -> dict[str, Any]:
             "limit": to_decimal_string(error.limit_nanos),
             "used": to_decimal_string(error.spent_nanos),
             "asked": to_decimal_string(error.asked_nanos),
-            "resets_at": error.resets_at.isoformat().replace("+00:00", "Z") if error.resets_at else None,
+            "resets_at": render_moment(error.resets_at) if error.resets_at else None,
             "raise_at": f"{settings.SITE_URL}/{'billing' if name == BALANCE else 'budgets'}/",
         }
     if isinstance(error, QuotaExceeded):
@@ -200,7 +201,7 @@ def _limit_facts(error: Exception) -> dict[str, Any]:
             "limit": error.limit,
             "used": error.used,
             "asked": error.asked,
-            "resets_at": error.resets_at.isoformat().replace("+00:00", "Z") if error.resets_at else None,
+            "resets_at": render_moment(error.resets_at) if error.resets_at else None,
             "raise_at": f"{settings.SITE_URL}/billing/plans/",
         }
     if isinstance(error, RateLimited) and error.policy == "plan":

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from billing.money import to_decimal_string
+from billing.money import render_percent, to_decimal_string
 from billing.periods import month_of
 from billing.statements import Statement
 
@@ -29,7 +29,7 @@ def render_csv(sheet: Statement) -> str:
     writer.writerow(CSV_COLUMNS)
     for line in sheet.lines:
         amounts = [to_decimal_string(amount) for amount in (line.charge, line.refunds)]
-        fee = [f"{line.fee_basis_points / 100:g}", to_decimal_string(line.fee)]
+        fee = [render_percent(line.fee_basis_points), to_decimal_string(line.fee)]
         facts = [f"{sheet.month:%Y-%m}", line.sku, line.price_id.hex, line.unit, line.events, line.units]
         writer.writerow([*facts, *amounts, *fee, to_decimal_string(line.share), line.currency])
     return text.getvalue()

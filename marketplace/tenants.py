@@ -11,7 +11,7 @@ from django.utils.text import slugify
 from billing.connecting import suspend_payouts
 from billing.errors import CreditPoolEmpty, GrantConflict
 from billing.ledger import grant_free_credit, open_account
-from billing.money import Nanos
+from billing.money import NANOS_PER_CENT, Nanos
 from marketplace import audit
 from marketplace.changes import organization_changed
 from marketplace.models import Membership, Organization, User
@@ -75,8 +75,8 @@ def _welcome_with_credit(organization: Organization, *, address: str) -> None:
     try:
         grant_free_credit(
             organization.account,
-            amount_nanos=Nanos(settings.FREE_CREDIT_CENTS * 10_000_000),
-            pool_limit_nanos=Nanos(settings.FREE_CREDIT_POOL_CENTS * 10_000_000),
+            amount_nanos=Nanos(settings.FREE_CREDIT_CENTS * NANOS_PER_CENT),
+            pool_limit_nanos=Nanos(settings.FREE_CREDIT_POOL_CENTS * NANOS_PER_CENT),
             reference=f"welcome:{_mailbox_of(address)}"[:_REFERENCE_LENGTH],
             expires_at=timezone.now() + timedelta(days=settings.FREE_CREDIT_DAYS) if settings.FREE_CREDIT_DAYS else None,
         )

@@ -15,7 +15,7 @@ from billing.credit_notes import creditable_cents
 from billing.errors import AmountMalformed
 from billing.ids import uuid7
 from billing.models import CreditNote, Invoice, InvoiceLine
-from billing.money import NANOS_PER_CENT, parse_amount
+from billing.money import NANOS_PER_CENT, parse_amount, render_percent
 from marketplace.admin.deeds import ReasonForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin, NamedColumns, show_money
 from marketplace.postpaid import correct_invoice, give_up_invoice, void_invoice
@@ -124,7 +124,7 @@ class InvoiceAdmin(FactAdmin):
     @display(description="Tax in it", ordering="tax_cents")
     def tax(self, invoice: Invoice) -> str:
         """What of it is tax."""
-        return f"{show_money(invoice.tax_cents * NANOS_PER_CENT, invoice.currency)} ({invoice.tax_name or 'tax'} {invoice.tax_basis_points / 100:g} %)"
+        return f"{show_money(invoice.tax_cents * NANOS_PER_CENT, invoice.currency)} ({invoice.tax_name or 'tax'} {render_percent(invoice.tax_basis_points)} %)"
 
     @display(description="Due", ordering="due_cents")
     def due(self, invoice: Invoice) -> str:

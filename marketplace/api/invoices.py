@@ -12,6 +12,7 @@ from billing.ids import public_id
 from billing.invoicing import Bill, BillLine, upcoming_invoice
 from billing.late_usage import late_calls, seal_before
 from billing.models import Price
+from billing.money import render_percent
 from billing.receipting import published_keys
 from billing.tax import TaxRate, rate_of, tax_within
 from marketplace.api.authentication import tenant_of
@@ -133,7 +134,7 @@ InvoicesQuery = page_form("inv", "InvoicesQuery")
 def _show(invoice: models.Invoice) -> dict[str, Any]:
     names = ("number", "status", "net_cents", "tax_cents", "tax_name", "due_cents", "paid_cents", "due_at")
     more = {name: getattr(invoice, name) for name in names}
-    more |= {"tax_rate": f"{invoice.tax_basis_points / 100:g}", "hosted_url": invoice.hosted_url or None}
+    more |= {"tax_rate": render_percent(invoice.tax_basis_points), "hosted_url": invoice.hosted_url or None}
     return _fields(invoice, list(invoice.lines.all()), id=invoice.pk, credit_notes=list(invoice.credit_notes.all()), **more)
 
 
@@ -143,7 +144,7 @@ def _show_upcoming(bill: Bill, rate: TaxRate) -> dict[str, Any]:
         "net_cents": bill.total_cents - tax,
         "tax_cents": tax,
         "tax_name": rate.name,
-        "tax_rate": f"{rate.basis_points / 100:g}",
+        "tax_rate": render_percent(rate.basis_points),
         "due_cents": 0,
         "paid_cents": 0,
         "due_at": None,

@@ -17,7 +17,7 @@ from billing import usage
 from billing.ids import public_id
 from billing.models import Price
 from billing.money import to_decimal_string
-from billing.periods import month_of
+from billing.periods import month_of, render_moment
 from marketplace.api.authentication import key_of, tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_query
@@ -124,7 +124,7 @@ def _rows(sums: Sequence[usage.UsageSum], *, by: str) -> list[dict[str, Any]]:
 
 def _name(group: str | datetime, *, by: str) -> str:
     if isinstance(group, datetime):
-        return group.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return render_moment(group)
     return public_id("key", UUID(group)) if by == "key" else group.rpartition("@")[0]
 
 

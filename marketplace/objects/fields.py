@@ -10,7 +10,8 @@ from rest_framework import serializers
 
 from billing.errors import AmountMalformed
 from billing.ids import parse_public_id, public_id
-from billing.money import parse_amount, to_decimal_string
+from billing.money import parse_amount, render_cents, to_decimal_string
+from billing.periods import render_moment
 
 
 class View(serializers.Serializer[Any]):
@@ -47,7 +48,7 @@ class Cents(serializers.Field[int, str, str, int]):
 
     def to_representation(self, value: int) -> str:
         """Return cents as currency units with two decimals."""
-        return to_decimal_string(value * 10_000_000, places=2)
+        return render_cents(value)
 
 
 @extend_schema_field({"type": "string", "format": "date-time", "example": "2026-11-22T18:00:00Z"})
@@ -69,7 +70,7 @@ class Moment(serializers.DateTimeField):
 
     def to_representation(self, value: datetime) -> str:
         """Return the time in UTC, to the microsecond where it has any."""
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return render_moment(value)
 
 
 @extend_schema_field({"type": "string", "pattern": "^[a-z]+_[0-9A-Za-z]{22}$", "example": "req_00Q1nRM7Xq0S0bXJvE4cKd"})

@@ -5,7 +5,7 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from billing.money import to_decimal_string
+from billing.money import NANOS_PER_CENT, to_decimal_string
 from marketplace.budgets import MAX_THRESHOLDS, BudgetState
 from marketplace.models.caps import BALANCE
 from marketplace.web.key_forms import AmountField
@@ -26,7 +26,7 @@ class BudgetForm(forms.Form):
     def __init__(self, sent: QueryDict | None = None, *, budget: BudgetState) -> None:
         limit = budget.limit_nanos
         initial = {
-            "limit": "" if limit is None else to_decimal_string(limit, places=2 if limit % 10_000_000 == 0 else 9),
+            "limit": "" if limit is None else to_decimal_string(limit, places=2 if limit % NANOS_PER_CENT == 0 else 9),
             "thresholds": ", ".join(map(str, budget.thresholds)),
         }
         super().__init__(sent, initial=initial, auto_id=f"{budget.id}_%s")

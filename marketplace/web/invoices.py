@@ -15,6 +15,7 @@ from billing import collecting
 from billing.ids import parse_public_id, public_id
 from billing.invoicing import Bill, upcoming_invoice
 from billing.models import CreditGrant, CreditNote, Invoice, Price
+from billing.money import render_percent
 from billing.periods import month_of
 from billing.tax import buyer_lines, rate_of, seller_lines, tax_within
 from billing.usage import events_for
@@ -215,7 +216,7 @@ def _closed_sheet(request: MemberRequest, invoice: Invoice) -> Sheet:
 
 
 def _percent(basis_points: int) -> str:
-    return f"{basis_points / 100:g}" if basis_points else ""
+    return render_percent(basis_points) if basis_points else ""
 
 
 def _sheet(source: Bill | Invoice, lines: Sequence[Line], **facts: Any) -> Sheet:

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from billing.ids import public_id
 from billing.models import Price
-from billing.money import NANOS_PER_CENT, to_decimal_string
+from billing.money import NANOS_PER_CENT, render_cents, render_percent
 from billing.prices import terms_of
 from billing.pricing import Terms
 from marketplace import amounts
@@ -87,7 +87,7 @@ def cents(amount: int) -> str:
 @register.filter
 def plain_cents(amount: int) -> str:
     """Return whole cents as a form takes them: "12.50"."""
-    return to_decimal_string(amount * NANOS_PER_CENT, places=2)
+    return render_cents(amount)
 
 
 @register.filter
@@ -172,4 +172,4 @@ def percent(share: float) -> str:
 @register.filter
 def basis_points(points: int) -> str:
     """Return hundredths of a percent in percent: 1,500 are "15 %"."""
-    return f"{points / 100:g} %"
+    return f"{render_percent(points)} %"

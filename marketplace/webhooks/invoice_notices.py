@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from billing.ids import public_id
 from billing.models import Invoice
-from billing.money import NANOS_PER_CENT, Nanos, to_decimal_string
+from billing.money import render_cents
+from billing.periods import render_moment
 from marketplace.models import Notice, Organization
 from marketplace.webhooks.outbox import emit
 
@@ -52,15 +53,11 @@ def _fields(invoice: Invoice) -> dict[str, Any]:
         "id": public_id("inv", invoice.pk),
         "number": invoice.number,
         "status": invoice.status,
-        "starts_at": invoice.starts_at.isoformat().replace("+00:00", "Z"),
-        "ends_at": invoice.ends_at.isoformat().replace("+00:00", "Z"),
+        "starts_at": render_moment(invoice.starts_at),
+        "ends_at": render_moment(invoice.ends_at),
         "currency": invoice.currency,
-        "total": _cents(invoice.total_cents),
-        "tax": _cents(invoice.tax_cents),
-        "due": _cents(invoice.due_cents),
+        "total": render_cents(invoice.total_cents),
+        "tax": render_cents(invoice.tax_cents),
+        "due": render_cents(invoice.due_cents),
         "hosted_url": invoice.hosted_url or None,
     }
-
-
-def _cents(amount: int) -> str:
-    return to_decimal_string(Nanos(amount * NANOS_PER_CENT), places=2)

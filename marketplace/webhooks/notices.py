@@ -10,6 +10,7 @@ from django.utils import timezone
 from billing.agreements import QUOTA_PREFIX
 from billing.ids import public_id
 from billing.models import Budget
+from billing.periods import render_moment
 from marketplace.budgets import find_by_subject
 from marketplace.models import ApiKey, Cap, Notice, Organization, RequestLog
 from marketplace.models.caps import BALANCE, DEFAULT_THRESHOLDS, INTERVALS, BudgetName
@@ -102,7 +103,7 @@ def _look_at_keys() -> int:
                 "name": key.name,
                 "masked": key.masked,
                 "livemode": key.livemode,
-                "expires_at": key.expires_at.isoformat().replace("+00:00", "Z"),
+                "expires_at": render_moment(key.expires_at),
             }
             emit(key.organization, "key.expiring", fields)
         told += 1

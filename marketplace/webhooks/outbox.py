@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,6 +9,7 @@ from celery import current_app
 from django.db import transaction
 from django.utils import timezone
 
+from billing.periods import render_moment
 from marketplace.models import Organization, WebhookDelivery, WebhookEndpoint, WebhookMessage
 
 # Every event there is; endpoints subscribe to some or to all.
@@ -78,7 +78,7 @@ def subscribes(endpoint: WebhookEndpoint, event: str) -> bool:
 def put_out(organization_id: UUID, event: str, data: Mapping[str, Any], endpoints: Iterable[WebhookEndpoint]) -> WebhookMessage:
     """Write a message and its deliveries, due now; nudge Celery once they are committed."""
     now = timezone.now()
-    body = json.dumps({"type": event, "timestamp": _moment(now), "data": data}, separators=(",", ":"), ensure_ascii=False)
+    body = json.dumps({"type": event, "timestamp": render_moment(now), "data": data}, separators=(",", ":"), ensure_ascii=False)
     if len(body.encode()) >= MAX_BODY_BYTES:
         message = f"The {event} has {len(body.encode())} bytes; a webhook has less than {MAX_BODY_BYTES}."
         raise ValueError(message)
@@ -91,7 +91,3 @@ def put_out(organization_id: UUID, event: str, data: Mapping[str, Any], endpoint
 def nudge() -> None:
     """Have deliveries made now rather than at the next sweep."""
     current_app.send_task(DELIVER_TASK, expires=60)
-
-
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.errors import AmountMalformed
-from billing.money import MAX_AMOUNT, Nanos, parse_amount, round_to_cents, to_decimal_string
+from billing.money import MAX_AMOUNT, Nanos, parse_amount, render_cents, render_percent, round_to_cents, to_decimal_string
 
 amounts = st.integers(min_value=-MAX_AMOUNT, max_value=MAX_AMOUNT)
 
@@ -45,3 +45,8 @@ def test_round_to_cents_loses_nothing_and_rounds_as_decimal_does(nanos: int) -> 
     assert cents * 10_000_000 + left == nanos
     assert cents == int((Decimal(nanos) / 10_000_000).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
     assert abs(left) <= 5_000_000
+
+
+def test_cents_and_basis_points_are_written_as_people_read_them() -> None:
+    assert [render_cents(cents) for cents in (0, 5, 1250, -1250)] == ["0.00", "0.05", "12.50", "-12.50"]
+    assert [render_percent(points) for points in (0, 50, 825, 1900, 10_000)] == ["0", "0.5", "8.25", "19", "100"]

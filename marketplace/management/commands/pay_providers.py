@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from billing.models import PayoutAccount
-from billing.money import NANOS_PER_CENT, to_decimal_string
+from billing.money import render_cents
 from billing.payable import payable_of
 from billing.payout_runs import pay_providers
 from billing.payouts import find_obstacle
@@ -29,9 +29,9 @@ class Command(BaseCommand):
             for payee in PayoutAccount.objects.select_related("account").order_by("pk"):
                 for payable in payable_of(payee.account, now=now):
                     why = find_obstacle(payee)
-                    amount = to_decimal_string(payable.cents * NANOS_PER_CENT, places=2)
+                    amount = render_cents(payable.cents)
                     self.stdout.write(f"{payee.account.name}: {amount} {payable.currency}{f' ({why}: nothing is sent)' if why else ''}")
             return
         for payout in pay_providers(now=now, by="manage.py pay_providers"):
-            amount = to_decimal_string(payout.amount_cents * NANOS_PER_CENT, places=2)
+            amount = render_cents(payout.amount_cents)
             self.stdout.write(f"{payout.account.name}: {amount} {payout.currency} is being sent")
