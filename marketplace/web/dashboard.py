@@ -10,11 +10,11 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from billing.periods import day_of, hour_of, month_of
 from billing.usage import usage_by
 from marketplace.latency import latency_of_organization
 from marketplace.web.access import MemberRequest, member_required
 from marketplace.web.charts import Chart, Point, bar_chart
-from marketplace.web.figures import day_start, hour_start, month_start
 from marketplace.web.tags import money, number
 
 _RECENT: Final = 8
@@ -38,7 +38,7 @@ def show_live(request: MemberRequest) -> HttpResponse:
 
 def _figures(request: MemberRequest) -> dict[str, Any]:
     organization, now = request.organization, timezone.now()
-    month = usage_by(organization.account, group_by="sku", since=month_start(now), until=now, livemode=None)
+    month = usage_by(organization.account, group_by="sku", since=month_of(now)[0], until=now, livemode=None)
     requests = organization.requests.select_related("version__model__owner", "key").order_by("-occurred_at")
     return {
         "calls": sum(row.events for row in month),
@@ -54,7 +54,7 @@ def _charts(request: MemberRequest) -> dict[str, Any]:
     by_day = request.GET.get("period") == "30d"
     now = timezone.now()
     step = timedelta(days=1) if by_day else timedelta(hours=1)
-    last = day_start(now) if by_day else hour_start(now)
+    last = day_of(now)[0] if by_day else hour_of(now)
     buckets = [last - step * back for back in reversed(range(_DAYS if by_day else _HOURS))]
     rows = usage_by(request.organization.account, group_by="day" if by_day else "hour", since=buckets[0], until=now, livemode=None)
     events, charges = Counter[object](), Counter[object]()  # Sums come split by unit.

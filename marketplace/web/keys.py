@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from billing.ids import parse_public_id, public_id
 from billing.models import Budget
+from billing.periods import month_of
 from billing.usage import usage_by
 from marketplace.errors import KeyExpiryInPast, KeyLimitReached, KeyNotLive
 from marketplace.keys import ROTATION_GRACES, issue_key, revoke_key, rotate_key, set_monthly_cap
@@ -20,7 +21,6 @@ from marketplace.models import ApiKey
 from marketplace.sealed import seal, unseal
 from marketplace.web.access import MemberRequest, member_required
 from marketplace.web.budgets import budgets_of_key
-from marketplace.web.figures import month_start
 from marketplace.web.key_forms import CapForm, KeyForm, RotationForm
 from marketplace.web.models import listed_models
 
@@ -48,7 +48,7 @@ def get_key(request: MemberRequest, key_id: str, *, or_playground: bool = False)
 def list_keys(request: MemberRequest) -> HttpResponse:
     """Show the organization's keys, newest first, with what each spent this month."""
     now = timezone.now()
-    rows = usage_by(request.organization.account, group_by="source", since=month_start(now), until=now)
+    rows = usage_by(request.organization.account, group_by="source", since=month_of(now)[0], until=now)
     spent = Counter[object]()
     for row in rows:
         spent[row.group] += row.charge_nanos
@@ -113,7 +113,7 @@ def _take_secret(request: MemberRequest, key_pk: UUID) -> str:
 
 
 def _key_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
-    account, starts_at = request.organization.account, month_start(timezone.now())
+    account, starts_at = request.organization.account, month_of(timezone.now())[0]
     budget = Budget.objects.filter(account=account, subject=key.budget_subject, starts_at=starts_at).first()
     spent_nanos = budget.spent_nanos if budget else 0
     cap_nanos = key.monthly_cap_nanos

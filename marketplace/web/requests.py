@@ -13,9 +13,9 @@ from django.views.decorators.http import require_safe
 
 from billing.ids import parse_public_id, public_id
 from billing.models import UsageEvent, UsageRollup
+from billing.periods import hour_of
 from marketplace.models import ApiKey, CatalogueModel, RequestLog
 from marketplace.web.access import MemberRequest, member_required
-from marketplace.web.figures import hour_start
 
 _PAGE: Final = 50
 # All refusals are in an index of their own, which is used where its condition is asked for.
@@ -91,7 +91,7 @@ def _called_paths(request: MemberRequest) -> list[str]:
     """Return the models that the log may be filtered by: from the hourly sums, and of the newest calls, refused ones too."""
     organization = request.organization
     kept_since = timezone.now() - timedelta(days=settings.REQUEST_LOG_DAYS)
-    sums = UsageRollup.objects.filter(account=organization.account, hour__gte=hour_start(kept_since))
+    sums = UsageRollup.objects.filter(account=organization.account, hour__gte=hour_of(kept_since))
     skus = sums.values_list("sku", flat=True).distinct().order_by()
     newest = organization.requests.order_by("-occurred_at").values_list("version", flat=True)[:_NEWEST]
     models = CatalogueModel.objects.filter(versions__in=set(newest) - {None})

@@ -14,10 +14,10 @@ from django.views.decorators.http import require_safe
 
 from billing.ids import public_id
 from billing.money import to_decimal_string
+from billing.periods import day_of, month_of
 from billing.usage import GroupBy, UsageSum, usage_by
 from marketplace.models import ApiKey
 from marketplace.web.access import MemberRequest, member_required
-from marketplace.web.figures import day_start, month_start
 
 _GROUPS: Final[dict[str, GroupBy]] = {"model": "sku", "key": "source", "day": "day"}
 _PERIODS: Final = ("month", "last-month", "7d", "30d", "90d")
@@ -63,11 +63,11 @@ def show_usage(request: MemberRequest) -> HttpResponse:
 
 def period_bounds(period: str, *, now: datetime) -> tuple[datetime, datetime]:
     """Return the first moment of a period and the one after its end, in UTC."""
-    this_month = month_start(now)
+    this_month = month_of(now)[0]
     if period == "last-month":
-        return month_start(this_month - timedelta(days=1)), this_month
+        return month_of(this_month - timedelta(days=1))[0], this_month
     if period.endswith("d"):
-        return day_start(now) - timedelta(days=int(period[:-1]) - 1), now
+        return day_of(now)[0] - timedelta(days=int(period[:-1]) - 1), now
     return this_month, now
 
 

@@ -10,11 +10,11 @@ from django.utils import timezone
 from billing.ids import public_id
 from billing.invoicing import close_period
 from billing.models import TopUp
+from billing.periods import month_of
 from billing.plans import make_plan
 from billing.subscriptions import subscribe
 from marketplace.models import ApiKey, CatalogueModel, ModelVersion, Organization, User
 from marketplace.tenants import found_organization
-from marketplace.web.figures import month_start
 from marketplace.web.urls import urlpatterns
 from marketplace.webhooks.endpoints import register_endpoint
 from tests.marketplace.jobs import queue_batch, queue_prediction
@@ -170,9 +170,9 @@ def _foreign_endpoint(key: ApiKey) -> UUID:
 
 
 def _close_a_month(key: ApiKey, version: ModelVersion) -> str:
-    last_month = month_start(month_start(timezone.now()) - timedelta(days=1))
+    last_month = month_of(month_of(timezone.now())[0] - timedelta(days=1))[0]
     record_call(key, version, at=last_month + timedelta(days=3))
-    return close_period(key.organization.account, last_month, now=month_start(timezone.now()) + timedelta(hours=2)).number
+    return close_period(key.organization.account, last_month, now=month_of(timezone.now())[0] + timedelta(hours=2)).number
 
 
 def _plain(content: bytes, identity: str) -> str:

@@ -8,10 +8,10 @@ from billing.invoicing import close_period
 from billing.ledger import grant_credit
 from billing.models import Price, UsageEvent
 from billing.money import Nanos
+from billing.periods import month_of
 from billing.receipting import WriteReceiptKey
 from billing.receipts import Signer
 from marketplace.models import ApiKey, ModelVersion
-from marketplace.web.figures import month_start
 from tests.billing.facts import Recorder
 from tests.marketplace.web.recorded import record_call
 
@@ -29,7 +29,7 @@ def test_the_open_invoice_is_the_sum_of_its_events(member: Client, key: ApiKey, 
 
 def test_a_line_opens_into_its_calls(member: Client, key: ApiKey, sentiment: ModelVersion) -> None:
     calls = [record_call(key, sentiment) for _ in range(60)]
-    record_call(key, sentiment, at=month_start(timezone.now()) - timedelta(seconds=1))  # Another month's.
+    record_call(key, sentiment, at=month_of(timezone.now())[0] - timedelta(seconds=1))  # Another month's.
 
     first = member.get("/invoices/current/calls/?sku=farebox/sentiment@1").context
     second = member.get(f"/invoices/current/calls/?sku=farebox/sentiment@1&before={first['older']}").context
@@ -40,8 +40,8 @@ def test_a_line_opens_into_its_calls(member: Client, key: ApiKey, sentiment: Mod
 
 
 def test_a_closed_invoice_stays_as_it_is(member: Client, key: ApiKey, sentiment: ModelVersion) -> None:
-    this_month = month_start(timezone.now())
-    last_month = month_start(this_month - timedelta(days=1))
+    this_month = month_of(timezone.now())[0]
+    last_month = month_of(this_month - timedelta(days=1))[0]
     record_call(key, sentiment, tokens=70_000, at=last_month + timedelta(days=2))
     number = close_period(key.organization.account, last_month, now=this_month + timedelta(hours=2)).number
     record_call(key, sentiment, tokens=5)

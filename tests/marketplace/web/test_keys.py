@@ -7,10 +7,10 @@ from django.utils import timezone
 
 from billing.ids import public_id
 from billing.models import Budget
+from billing.periods import month_of
 from marketplace.credentials import digest
 from marketplace.keys import revoke_key
 from marketplace.models import ApiKey, AuditEvent, ModelVersion
-from marketplace.web.figures import month_start
 
 
 def _path(key: ApiKey, deed: str = "") -> str:
@@ -106,7 +106,7 @@ def test_the_page_shows_how_much_of_the_cap_is_spent(member: Client, key: ApiKey
         account=key.organization.account,
         subject=key.budget_subject,
         interval="month",
-        starts_at=month_start(timezone.now()),
+        starts_at=month_of(timezone.now())[0],
         limit_nanos=2_000_000_000,
         spent_nanos=500_000_000,
     )

@@ -17,10 +17,10 @@ from billing.dunning import grace
 from billing.ids import uuid7
 from billing.invoicing import close_period
 from billing.models import Invoice
+from billing.periods import month_of
 from billing.providers.fake import invoice_pages
 from marketplace import payments
 from marketplace.models import ApiKey, ModelVersion, WebhookMessage
-from marketplace.web.figures import month_start
 from marketplace.webhooks import invoice_notices
 from marketplace.webhooks.endpoints import register_endpoint
 from tests.marketplace.web.recorded import record_call
@@ -32,8 +32,8 @@ def unpaid(till: Till, key: ApiKey, sentiment: ModelVersion, settings: Any) -> I
     """An invoice of 40.00 with 19 % tax in it, ready to be paid."""
     settings.TAX_RATE_BASIS_POINTS, settings.TAX_NAME, settings.INVOICE_SELLER_TAX_ID = 1900, "USt.", "DE123456789"
     account = key.organization.account
-    this_month = month_start(timezone.now())
-    last_month = month_start(this_month - timedelta(days=1))
+    this_month = month_of(timezone.now())[0]
+    last_month = month_of(this_month - timedelta(days=1))[0]
     record_call(key, sentiment, tokens=200_000_000, at=last_month + timedelta(days=2))
     credit_lines.set_credit_line(account, 10**12)
     invoice = close_period(account, last_month, now=this_month + timedelta(hours=2))
