@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from billing.providers.base_connect import BankPayoutState, ConnectedOrder, ConnectedState, ReversalState, TransferOrder, TransferState
+from billing.providers.metadata import reference_in
 
 _ACCOUNT: Final = "farebox_account"
 _PAYOUT: Final = "farebox_payout"
@@ -82,7 +83,7 @@ class ConnectCalls:
         """Return the transfer of a payout."""
         with self._errors():
             listed = self._client.v1.transfers.list({"transfer_group": _group(order.reference), "limit": _PAGE})
-            found = next((one for one in listed.auto_paging_iter() if _reference(one.metadata, _PAYOUT) == order.reference), None)
+            found = next((one for one in listed.auto_paging_iter() if reference_in(one.metadata, _PAYOUT) == order.reference), None)
         return self._transfer(found) if found else None
 
     def get_transfer(self, identity: str) -> TransferState:
@@ -129,21 +130,13 @@ class ConnectCalls:
             destination=made.destination if isinstance(made.destination, str) else made.destination.id,
             amount_cents=made.amount,
             currency=made.currency,
-            reference=_reference(made.metadata, _PAYOUT),
+            reference=reference_in(made.metadata, _PAYOUT),
             reversals=[_reversal(one) for one in reversals],
         )
 
 
 def _group(payout: UUID) -> str:
     return f"farebox_payout_{payout.hex}"
-
-
-def _reference(metadata: Any, name: str) -> UUID | None:
-    text = getattr(metadata, name, None)  # No dict: the library's objects have attributes.
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        return None
 
 
 def _connected(made: Any) -> ConnectedState:
@@ -156,10 +149,10 @@ def _connected(made: Any) -> ConnectedState:
         details_submitted=bool(made.details_submitted),
         requirements_due=tuple(sorted({*(needs.past_due or ()), *(needs.currently_due or ())})) if needs else (),
         disabled_reason=str(needs.disabled_reason or "") if needs else "",
-        reference=_reference(made.metadata, _ACCOUNT),
+        reference=reference_in(made.metadata, _ACCOUNT),
     )
 
 
 def _reversal(made: Any) -> ReversalState:
     transfer = made.transfer if isinstance(made.transfer, str) else made.transfer.id
-    return ReversalState(id=made.id, transfer=transfer, amount_cents=made.amount, reference=_reference(made.metadata, _REVERSAL))
+    return ReversalState(id=made.id, transfer=transfer, amount_cents=made.amount, reference=reference_in(made.metadata, _REVERSAL))

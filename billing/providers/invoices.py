@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID
 
 from billing.errors import CardRefused, ProviderRefused
 from billing.providers.base_invoices import CreditNoteOrder, InvoiceItem, InvoiceOrder, InvoiceState
+from billing.providers.metadata import reference_in
 
 _INVOICE: Final = "farebox_invoice"
 _LINE: Final = "farebox_line"
@@ -115,7 +115,7 @@ class InvoiceCalls:
         """Return the note of an order, by its metadata."""
         with self._errors():
             listed = self._client.v1.credit_notes.list({"invoice": order.invoice, "limit": _PAGE})
-            return next((str(one.id) for one in listed.auto_paging_iter() if _reference(one.metadata, _NOTE) == order.reference), None)
+            return next((str(one.id) for one in listed.auto_paging_iter() if reference_in(one.metadata, _NOTE) == order.reference), None)
 
     def _advance(self, identity: str, ask: Any, *reached: str) -> InvoiceState:
         """Ask for a change; where it is refused because it has happened, return the invoice as it is."""
@@ -148,14 +148,6 @@ def _item(identity: str, order: InvoiceOrder, item: InvoiceItem) -> dict[str, An
     }
 
 
-def _reference(metadata: Any, name: str) -> UUID | None:
-    text = getattr(metadata, name, None)
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        return None
-
-
 def _invoice(made: Any) -> InvoiceState:
     is_automatic = made.collection_method == "charge_automatically"
     return InvoiceState(
@@ -165,7 +157,7 @@ def _invoice(made: Any) -> InvoiceState:
         total_cents=made.total,
         paid_cents=made.amount_paid,
         noted_cents=made.pre_payment_credit_notes_amount or 0,
-        reference=_reference(made.metadata, _INVOICE),
+        reference=reference_in(made.metadata, _INVOICE),
         hosted_url=made.hosted_invoice_url or "",
         due_at=datetime.fromtimestamp(made.due_date, UTC) if made.due_date else None,
         was_refused=is_automatic and made.status == "open" and made.attempt_count > 0,

@@ -27,6 +27,7 @@ from billing.providers.base import (
 )
 from billing.providers.connect import ConnectCalls
 from billing.providers.invoices import InvoiceCalls
+from billing.providers.metadata import reference_in
 from billing.providers.meters import MeterCalls, thin_event
 
 # Metadata by which our rows are found again at Stripe.
@@ -288,17 +289,9 @@ def _since(order: TopUpOrder) -> Any:
     return {"gte": int(order.created_at.timestamp()) - _SLACK_S}
 
 
-def _reference(metadata: Any, name: str) -> UUID | None:
-    text = getattr(metadata, name, None)  # No dict: the library's objects have attributes.
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        return None
-
-
 def _customer(made: stripe.Customer) -> CustomerState:
     chosen = made.invoice_settings.default_payment_method if made.invoice_settings else None
-    return CustomerState(id=made.id, default_card=_identity(chosen), reference=_reference(made.metadata, _ACCOUNT))
+    return CustomerState(id=made.id, default_card=_identity(chosen), reference=reference_in(made.metadata, _ACCOUNT))
 
 
 def _card(method: stripe.PaymentMethod) -> CardState:
@@ -322,7 +315,7 @@ def _payment(made: stripe.PaymentIntent) -> PaymentState:
         amount_cents=made.amount,
         received_cents=made.amount_received or 0,
         currency=made.currency,
-        reference=_reference(made.metadata, _TOP_UP),
+        reference=reference_in(made.metadata, _TOP_UP),
         failure=(error.code or "card_declined") if error else "",
         customer=made.customer if isinstance(made.customer, str) else made.customer.id if made.customer else "",
     )
@@ -335,7 +328,7 @@ def _checkout(session: stripe.checkout.Session) -> CheckoutState:
         url=session.url or "",
         status=session.status or "open",
         is_paid=session.payment_status == "paid",
-        reference=_reference(session.metadata, _TOP_UP),
+        reference=reference_in(session.metadata, _TOP_UP),
         payment=_payment(intent) if intent is not None and not isinstance(intent, str) else None,
     )
 
@@ -346,7 +339,7 @@ def _refund(made: stripe.Refund) -> RefundState:
         status=made.status or "pending",
         amount_cents=made.amount,
         payment=_identity(made.payment_intent) or "",
-        reference=_reference(made.metadata, _REFUND),
+        reference=reference_in(made.metadata, _REFUND),
     )
 
 
