@@ -6,6 +6,7 @@ from html import escape
 from typing import Final
 
 from billing.providers.fake import connect
+from billing.providers.fake.markup import button, buttons, choice, money
 from billing.providers.fake.store import Obj
 from billing.providers.fake.world import World
 
@@ -25,20 +26,20 @@ def onboard(world: World, token: str, sent: Mapping[str, str]) -> tuple[str, str
     if link["_used"] or link["expires_at"] < time.time():
         return link["_refresh_url"], ""
     account = world.store.get("account", link["_account"])
-    choice = sent.get("choice")
-    if choice:
+    chosen = sent.get("choice")
+    if chosen:
         connect.use_up(world, link)
-        if choice == "complete":
+        if chosen == "complete":
             connect.complete(world, account)
-        elif choice == "partly":
+        elif chosen == "partly":
             connect.complete_partly(world, account)
         return link["_return_url"], ""
     name, due = escape(str(account["business_profile"]["name"])), escape(", ".join(account["requirements"]["currently_due"]) or "nothing")
     content = (
         f"<p>{name} ({escape(account['country'])}) wants to be paid out.</p><p class='muted'>Asked of its owner: {due}.</p>"
         '<form method="post"><button class="main" name="choice" value="complete">Complete: hand everything in</button>'
-        '<button name="choice" value="partly">Complete, but a document is due<br><span class="muted">Restrict the account later on the dashboard</span></button>'
-        '<button name="choice" value="later">Come back later<br><span class="muted">nothing is handed in</span></button></form>'
+        f"{choice('partly', 'Complete, but a document is due', 'Restrict the account later on the dashboard')}"
+        f"{choice('later', 'Come back later', 'nothing is handed in')}</form>"
     )
     return "", content
 
@@ -64,19 +65,12 @@ def play(world: World, sent: Mapping[str, str]) -> None:
 
 def _account_row(account: Obj) -> str:
     state = "can be sent money" if account["capabilities"].get("transfers") == "active" else "cannot be sent money"
-    held = ", ".join(f"{cents / 100:,.2f} {name.upper()}" for name, cents in account["_balance"].items()) or "0"
-    return f"<tr><td>{account['id']}</td><td>{escape(str(account['business_profile']['name']))}</td><td>{state}</td><td>{held}</td>{_buttons(account['id'], _ACCOUNT_BUTTONS)}</tr>"
+    held = ", ".join(money(cents, name) for name, cents in account["_balance"].items()) or "0"
+    return f"<tr><td>{account['id']}</td><td>{escape(str(account['business_profile']['name']))}</td><td>{state}</td><td>{held}</td>{buttons(account['id'], _ACCOUNT_BUTTONS)}</tr>"
 
 
 def _transfer_row(transfer: Obj) -> str:
     left = transfer["amount"] - transfer["amount_reversed"]
-    buttons = _buttons(transfer["id"], (("reverse", "Reverse"),)) if left else "<td>reversed</td>"
-    amount = f"{transfer['amount'] / 100:,.2f} {transfer['currency'].upper()}"
-    return f"<tr><td>{transfer['id']}</td><td>{amount}</td><td>{transfer['destination']}</td>{buttons}</tr>"
-
-
-def _buttons(identity: str, buttons: tuple[tuple[str, str], ...]) -> str:
-    return "".join(
-        f'<td><form method="post"><button class="small" name="{name}" value="{identity}">{label}</button></form></td>'
-        for name, label in buttons
-    )
+    deed = button("reverse", transfer["id"], "Reverse") if left else "<td>reversed</td>"
+    amount = money(transfer["amount"], transfer["currency"])
+    return f"<tr><td>{transfer['id']}</td><td>{amount}</td><td>{transfer['destination']}</td>{deed}</tr>"

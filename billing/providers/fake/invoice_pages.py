@@ -6,6 +6,7 @@ from typing import Final
 
 from billing.providers.fake import invoices, payments
 from billing.providers.fake.errors import ApiError
+from billing.providers.fake.markup import buttons, choice, money, table
 from billing.providers.fake.store import Obj
 from billing.providers.fake.world import World
 
@@ -19,27 +20,23 @@ def hosted(world: World, path: str, sent: Mapping[str, str]) -> tuple[int, str]:
     if invoice is None or not (invoice["hosted_invoice_url"] or "").endswith(f"/invoice/{path}"):
         return 404, "<p>There is no such invoice.</p>"
     refusal = ""
-    if choice := sent.get("choice"):
+    if chosen := sent.get("choice"):
         try:
-            _pay(world, invoice, choice)
+            _pay(world, invoice, chosen)
         except ApiError as error:
             refusal = f'<p class="error" role="alert">{escape(str(error))} Nothing was paid; try another way.</p>'
         invoice = world.store.get("invoice", identity)
     items = "".join(
-        f"<tr><td>{escape(item['description'] or '')}</td><td>{_money(item['amount'], item['currency'])}</td></tr>"
+        f"<tr><td>{escape(item['description'] or '')}</td><td>{money(item['amount'], item['currency'])}</td></tr>"
         for item in reversed(world.store.all("invoiceitem", lambda one: one["invoice"] == identity))
     )
-    table = f'<div class="scroll" tabindex="0"><table><tbody>{items}</tbody></table></div>'
-    head = f"<p>{escape(invoice['number'] or '')}: {escape(invoice['description'] or '')}</p>{table}"
-    total = f'<p class="total">{_money(invoice["amount_remaining"], invoice["currency"])}</p>'
+    head = f"<p>{escape(invoice['number'] or '')}: {escape(invoice['description'] or '')}</p>{table(items)}"
+    total = f'<p class="total">{money(invoice["amount_remaining"], invoice["currency"])}</p>'
     if invoice["status"] not in {"open", "uncollectible"}:
         return 200, f"{head}<p>This invoice is {escape(invoice['status'])}.</p>"
-    form = (
-        '<form method="post"><button class="main" name="choice" value="4242">Pay with a card that works<br>'
-        '<span class="muted">4242 4242 4242 4242</span></button><button name="choice" value="0002">The card is declined<br>'
-        '<span class="muted">4000 0000 0000 0002</span></button></form>'
-    )
-    return 402 if refusal else 200, f"{head}{total}{refusal}{form}"
+    ways = choice("4242", "Pay with a card that works", "4242 4242 4242 4242", "main")
+    ways += choice("0002", "The card is declined", "4000 0000 0000 0002")
+    return 402 if refusal else 200, f'{head}{total}{refusal}<form method="post">{ways}</form>'
 
 
 def _pay(world: World, invoice: Obj, last4: str) -> None:
@@ -68,16 +65,7 @@ def play(world: World, sent: Mapping[str, str]) -> None:
 
 
 def _row(invoice: Obj) -> str:
-    buttons = "".join(
-        f'<td><form method="post"><button class="small" name="{name}" value="{invoice["id"]}">{label}</button></form></td>'
-        for name, label in _BUTTONS
-        if invoice["status"] == "open"
-    )
+    deeds = buttons(invoice["id"], _BUTTONS) if invoice["status"] == "open" else ""
     url = invoice["hosted_invoice_url"]
     name = f'<a href="{escape(url)}">{escape(invoice["number"])}</a>' if url else invoice["id"]
-    return f"<tr><td>{name}</td><td>{_money(invoice['total'], invoice['currency'])}</td><td>{invoice['status']}</td>{buttons}</tr>"
-
-
-def _money(cents: int, currency: str) -> str:
-    sign = "-" if cents < 0 else ""
-    return f"{sign}{abs(cents) // 100:,}.{abs(cents) % 100:02d} {currency.upper()}"
+    return f"<tr><td>{name}</td><td>{money(invoice['total'], invoice['currency'])}</td><td>{invoice['status']}</td>{deeds}</tr>"

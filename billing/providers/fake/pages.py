@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 from billing.providers.fake import checkout, connect_pages, invoice_pages, payments, refunds
 from billing.providers.fake.errors import ApiError
+from billing.providers.fake.markup import buttons, choice, money, table
 from billing.providers.fake.store import Obj
 from billing.providers.fake.world import Fault, World
 
@@ -80,33 +81,26 @@ def _redirect(to: str) -> Answer:
     return 303, {"location": to, "content-type": "text/plain"}, b""
 
 
-def _money(cents: int, currency: str) -> str:
-    return f"{cents // 100:,}.{cents % 100:02d} {currency.upper()}"
-
-
 # ---------------------------------------------------------------- Checkout
 
 
 def _checkout(world: World, identity: str, sent: Mapping[str, str]) -> Answer:
     session = world.store.get("checkout.session", identity)
     refusal = ""
-    if choice := sent.get("choice"):
+    if chosen := sent.get("choice"):
         try:
-            _pay(world, session, choice)
+            _pay(world, session, chosen)
             return _redirect(session["success_url"].replace("{CHECKOUT_SESSION_ID}", identity))
         except ApiError as error:
             refusal = f'<p class="error" role="alert">{escape(str(error))} Nothing was paid; try another way.</p>'
     if session["status"] != "open":
         return _page("Checkout", f"<p>This session is {escape(session['status'])}.</p>")
-    buttons = "".join(
-        f'<button class="{kind}" name="choice" value="{name}">{label}<br><span class="muted">{number or "no card"}</span></button>'
-        for name, label, number, kind in _CHOICES
-    )
+    ways = "".join(choice(name, label, number or "no card", kind) for name, label, number, kind in _CHOICES)
     back = session["cancel_url"]
     cancel = f'<p><a href="{escape(back)}">Back without paying</a></p>' if back else ""
     said = escape(session["_says"])
-    total = _money(session["amount_total"], session["currency"])
-    content = f'<p>{said}</p><p class="total">{total}</p>{refusal}<form method="post">{buttons}</form>{cancel}'
+    total = money(session["amount_total"], session["currency"])
+    content = f'<p>{said}</p><p class="total">{total}</p>{refusal}<form method="post">{ways}</form>{cancel}'
     return _page("Checkout", content, status=402 if refusal else 200)
 
 
@@ -140,14 +134,13 @@ def _portal(world: World, token: str, sent: Mapping[str, str]) -> Answer:
     chosen = customer["invoice_settings"]["default_payment_method"]
     rows = "".join(
         f"<tr><td>{one['card']['brand']} …{one['card']['last4']}{' (default)' if one['id'] == chosen else ''}</td>"
-        f'<td><form method="post"><button class="small" name="default" value="{one["id"]}">Make default</button></form></td>'
-        f'<td><form method="post"><button class="small" name="detach" value="{one["id"]}">Remove</button></form></td></tr>'
+        f"{buttons(one['id'], (('default', 'Make default'), ('detach', 'Remove')))}</tr>"
         for one in world.store.all("payment_method", lambda one: one["customer"] == customer["id"])
     )
-    table = f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>' if rows else "<p>No saved card.</p>"
+    cards = table(rows) or "<p>No saved card.</p>"
     add = '<form method="post"><button name="add" value="1">Add a card (4242)</button></form>'
     back = f'<p><a href="{escape(session["return_url"] or "/")}">Return to the site</a></p>'
-    return _page("Customer portal", f"<p>{escape(customer['name'] or customer['id'])}</p>{table}{add}{back}")
+    return _page("Customer portal", f"<p>{escape(customer['name'] or customer['id'])}</p>{cards}{add}{back}")
 
 
 # ---------------------------------------------------------------- Onboarding of connected accounts
@@ -179,39 +172,26 @@ def _dashboard(world: World, sent: Mapping[str, str]) -> Answer:
     )
     none = "<p class='muted'>None yet.</p>"
     parts = {**invoice_pages.dashboard_parts(world), **connect_pages.dashboard_parts(world)}
-    connected = "".join(f"<h2>{title}</h2>{_table(rows) or none}" for title, rows in parts.items())
+    connected = "".join(f"<h2>{title}</h2>{table(rows) or none}" for title, rows in parts.items())
     content = (
         f"<p>What the bank and Stripe's staff would do, done by you. Webhooks waiting: {waiting}.</p>"
-        f"<h2>Payments</h2>{_table(charges) or none}<h2>Disputes</h2>{_table(disputes) or none}"
-        f"{connected}<h2>Latest events</h2>{_table(events) or none}"
+        f"<h2>Payments</h2>{table(charges) or none}<h2>Disputes</h2>{table(disputes) or none}"
+        f"{connected}<h2>Latest events</h2>{table(events) or none}"
     )
     return _page("Dashboard", content, wide=True)
 
 
-def _table(rows: str) -> str:
-    return f'<div class="scroll" tabindex="0"><table><tbody>{rows}</tbody></table></div>' if rows else ""
-
-
 def _charge_row(charge: Obj) -> str:
     state = "disputed" if charge["disputed"] else "refunded" if charge["refunded"] else charge["status"]
-    buttons = "".join(
-        f'<td><form method="post"><button class="small" name="{name}" value="{charge["id"]}">{label}</button></form></td>'
-        for name, label in (("dispute", "Dispute"), ("refund", "Refund"))
-        if not charge["disputed"] and not charge["refunded"]
-    )
-    return f"<tr><td>{charge['id']}</td><td>{_money(charge['amount'], charge['currency'])}</td><td>{state}</td>{buttons}</tr>"
+    is_whole = not charge["disputed"] and not charge["refunded"]
+    deeds = buttons(charge["id"], (("dispute", "Dispute"), ("refund", "Refund"))) if is_whole else ""
+    return f"<tr><td>{charge['id']}</td><td>{money(charge['amount'], charge['currency'])}</td><td>{state}</td>{deeds}</tr>"
 
 
 def _dispute_row(dispute: Obj) -> str:
     is_open = dispute["status"] not in {"won", "lost"}
-    buttons = "".join(
-        f'<td><form method="post"><button class="small" name="{name}" value="{dispute["id"]}">{label}</button></form></td>'
-        for name, label in (("won", "Merchant wins"), ("lost", "Merchant loses"))
-        if is_open
-    )
-    return (
-        f"<tr><td>{dispute['id']}</td><td>{_money(dispute['amount'], dispute['currency'])}</td><td>{dispute['status']}</td>{buttons}</tr>"
-    )
+    deeds = buttons(dispute["id"], (("won", "Merchant wins"), ("lost", "Merchant loses"))) if is_open else ""
+    return f"<tr><td>{dispute['id']}</td><td>{money(dispute['amount'], dispute['currency'])}</td><td>{dispute['status']}</td>{deeds}</tr>"
 
 
 def _play(world: World, sent: Mapping[str, str]) -> None:
