@@ -14,10 +14,8 @@ from django.db.models import Q, Sum
 from django.utils import timezone
 
 from billing.errors import ShareInvalid
-from billing.ledger import ledger_balance, provider_account_name
-from billing.models import Account, LedgerEntry, Price, SkuShare, UsagePosting
+from billing.models import Account, Price, SkuShare, UsagePosting
 from billing.money import Nanos
-from billing.payable import MOVES
 from billing.periods import hour_of
 from billing.plans import PLAN_METERS
 from billing.splitting import WHOLE
@@ -79,27 +77,6 @@ def find_share(*, sku: str, price_id: UUID, at: datetime, payer: Account) -> Sku
         own = Price.objects.filter(sku=sku).exclude(meter="").values_list("meter", flat=True).first()
         share = share_at(own, at) if own else None
     return None if share is None or share.payee is None or share.payee_id == payer.pk else share
-
-
-# ---------------------------------------------------------------- What has accrued
-
-
-def provider_balance(account: Account, *, currency: str = "") -> Nanos:
-    """Return what a provider is owed, in its own currency or another; below zero, what it owes."""
-    return ledger_balance(provider_account_name(account, currency=currency))
-
-
-def matured_balance(account: Account, *, as_of: datetime, hold: timedelta, currency: str = "") -> Nanos:
-    """Return what a provider accrued at least `hold` before a moment, less all that was taken back, and sent, until then.
-
-    What was taken back counts at once, even where it is of younger shares: so a payout never takes more than
-    what is left of the old ones. May be below zero.
-    """
-    entries = LedgerEntry.objects.filter(ledger_account__name=provider_account_name(account, currency=currency))
-    is_old = Q(transaction__created_at__lte=as_of - hold)
-    is_move = Q(transaction__kind__in=MOVES)
-    counted = entries.filter(transaction__created_at__lte=as_of).filter(is_old | is_move | Q(amount_nanos__lt=0))
-    return Nanos(int(counted.aggregate(total=Sum("amount_nanos"))["total"] or 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,11 @@ from django.utils import timezone
 
 from billing.errors import ShareInvalid
 from billing.models import SkuShare, UsagePosting
+from billing.payable import find_payable
 from billing.periods import hour_of
 from billing.posting import post_usage
 from billing.prices import set_price
-from billing.shares import matured_balance, provider_balance, set_share, share_at, statement
+from billing.shares import set_share, share_at, statement
 from marketplace.models import AuditEvent, ModelVersion, Organization, User
 from marketplace.provider_shares import set_model_fee, start_share
 from tests.billing.facts import Recorder
@@ -98,10 +99,11 @@ def test_a_call_of_a_providers_model_is_in_its_statement_and_matures(
 
     (line,) = statement(account, since=now - timedelta(days=40), until=now + timedelta(days=1))
     assert (line.sku, line.charge, line.refunds, line.fee, line.share, line.currency) == (sentiment.sku, 3_400, 0, 510, 2_890, "usd")
-    assert provider_balance(account) == 2_890
-    after = timezone.now()
-    assert matured_balance(account, as_of=after, hold=timedelta(days=14)) == 0
-    assert matured_balance(account, as_of=after + timedelta(days=15), hold=timedelta(days=14)) == 2_890
+    held = find_payable(account, currency="usd", now=timezone.now())
+    matured = find_payable(account, currency="usd", now=timezone.now() + timedelta(days=15))
+    assert held is not None
+    assert matured is not None
+    assert [(one.balance, one.on_hold) for one in (held, matured)] == [(2_890, 2_890), (2_890, 0)]
     call_command("post_usage", "--all")
     assert UsagePosting.objects.count() == 1
 
