@@ -1,13 +1,12 @@
 """Check the books: every balance against the facts that it stands for."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db import connection, transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Sum
 from django.utils import timezone
 
 from billing.feed_books import meter_sums
@@ -32,6 +31,7 @@ from billing.money import NANOS_PER_CENT
 from billing.payout_books import payout_sums
 from billing.periods import EPOCH, hour_of
 from billing.posting_books import charged_sums, posting_sums
+from billing.sums import sums_of, total_of
 from billing.usage_books import find_checkpoint, make_checkpoint, usage_sums
 
 # Characters of a difference's words that its row keeps.
@@ -128,31 +128,23 @@ def _compare(what: str, found: dict[Any, int], facts: dict[Any, int]) -> Iterato
             yield Difference(what=what, of=str(key), found=found.get(key, 0), facts=facts.get(key, 0), key=key)
 
 
-def _sums(rows: Iterable[tuple[Any, ...]]) -> dict[Any, int]:
-    """Sum rows of (key..., amount) by key; PostgreSQL's sums are numeric, so they are made int."""
-    sums: dict[Any, int] = defaultdict(int)
-    for *key, amount in rows:
-        sums[key[0] if len(key) == 1 else tuple(key)] += int(amount or 0)
-    return sums
-
-
 def _check_leases() -> Iterator[Difference]:
-    leased = _sums(Lease.objects.values_list("budget_id").annotate(total=Sum("amount_nanos")))
+    leased = sums_of(Lease.objects.values_list("budget_id").annotate(total=Sum("amount_nanos")))
     yield from _compare("budget leased", dict(Budget.objects.values_list("pk", "leased_nanos")), leased)
 
 
 def _check_grants() -> Iterator[Difference]:
-    grants = _sums(CreditGrant.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
+    grants = sums_of(CreditGrant.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
     limits = dict(Budget.objects.filter(subject=ACCOUNT_SUBJECT).values_list("account_id", "limit_nanos"))
-    reversed_ = _sums(CreditReversal.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
-    expired = _sums(CreditExpiry.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
+    reversed_ = sums_of(CreditReversal.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
+    expired = sums_of(CreditExpiry.objects.values_list("account_id").annotate(total=Sum("amount_nanos")))
     accounts = grants.keys() | reversed_.keys()
     grants = {account: grants.get(account, 0) - reversed_.get(account, 0) - expired.get(account, 0) for account in accounts}
     lines = {account.pk: account.usable_line_nanos for account in Account.objects.exclude(credit_line_nanos=0)}
     with_lines = {account: grants.get(account, 0) + lines.get(account, 0) for account in grants.keys() | lines.keys()}
     yield from _compare("account limit", limits, with_lines)
     entries = LedgerEntry.objects.filter(ledger_account__account__isnull=False)
-    credit = _sums(entries.values_list("ledger_account__account").annotate(total=Sum("amount_nanos")))
+    credit = sums_of(entries.values_list("ledger_account__account").annotate(total=Sum("amount_nanos")))
     charged = charged_sums()
     expected = {account: grants.get(account, 0) - charged.get(account, 0) for account in grants.keys() | charged.keys()}
     yield from _compare("ledger credit", credit, expected)
@@ -163,9 +155,9 @@ def _check_payments() -> Iterator[Difference]:
     paid = TopUp.objects.filter(status=TopUp.Status.PAID)
     refunds = PaymentRefund.objects.exclude(status=PaymentRefund.Status.FAILED)
     disputes = Dispute.objects.filter(status__in=[Dispute.Status.OPEN, Dispute.Status.LOST])
-    cents = _total(paid) - _total(refunds) - _total(disputes) + collected_cents()
-    held = LedgerEntry.objects.filter(ledger_account__name__startswith=PAYMENTS).aggregate(total=Sum("amount_nanos"))["total"]
-    yield from _compare("payments", {"ledger": -int(held or 0)}, {"ledger": cents * NANOS_PER_CENT})
+    cents = total_of(paid, "amount_cents") - total_of(refunds, "amount_cents") - total_of(disputes, "amount_cents") + collected_cents()
+    held = total_of(LedgerEntry.objects.filter(ledger_account__name__startswith=PAYMENTS), "amount_nanos")
+    yield from _compare("payments", {"ledger": -held}, {"ledger": cents * NANOS_PER_CENT})
     granted = CreditGrant.objects.filter(kind=CreditGrant.Kind.TOP_UP, reference__startswith="top_up:").values_list(
         "reference", "amount_nanos"
     )
@@ -176,16 +168,12 @@ def _check_payments() -> Iterator[Difference]:
     )
 
 
-def _total(rows: QuerySet[Any]) -> int:
-    return int(rows.aggregate(total=Sum("amount_cents"))["total"] or 0)
-
-
 def _check_pools() -> Iterator[Difference]:
-    given = CreditGrant.objects.filter(kind=CreditGrant.Kind.FREE).aggregate(total=Sum("amount_nanos"))["total"]
-    drawn = CreditPool.objects.aggregate(total=Sum("granted_nanos"))["total"]
-    yield from _compare("credit pools", {"free": int(drawn or 0)}, {"free": int(given or 0)})
+    given = total_of(CreditGrant.objects.filter(kind=CreditGrant.Kind.FREE), "amount_nanos")
+    drawn = total_of(CreditPool.objects.all(), "granted_nanos")
+    yield from _compare("credit pools", {"free": drawn}, {"free": given})
 
 
 def _check_transactions() -> Iterator[Difference]:
     totals = LedgerEntry.objects.values_list("transaction_id").annotate(total=Sum("amount_nanos")).exclude(total=0)
-    yield from _compare("ledger transaction", _sums(totals), {})
+    yield from _compare("ledger transaction", sums_of(totals), {})

@@ -11,7 +11,6 @@ from typing import Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from billing import credit_lines, dunning, ledger, outbox
@@ -21,6 +20,7 @@ from billing.money import NANOS_PER_CENT, Nanos, render_percent
 from billing.periods import month_of
 from billing.providers import collects_money
 from billing.providers.base_invoices import InvoiceItem, InvoiceOrder, InvoiceState
+from billing.sums import total_of
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +62,17 @@ def _pays_afterwards(account: Account, invoice: Invoice) -> bool:
 
 def uncovered_nanos(account: Account) -> Nanos:
     """Return what the closed months cost beyond all credit, less what other invoices collect already."""
-    billed = _total(InvoiceLine.objects.filter(invoice__account=account), "charge_nanos")
-    granted = _total(CreditGrant.objects.filter(account=account), "amount_nanos")
-    reversed_ = _total(CreditReversal.objects.filter(account=account), "amount_nanos")
+    billed = total_of(InvoiceLine.objects.filter(invoice__account=account), "charge_nanos")
+    granted = total_of(CreditGrant.objects.filter(account=account), "amount_nanos")
+    reversed_ = total_of(CreditReversal.objects.filter(account=account), "amount_nanos")
     owed = sum(owed_cents(invoice) for invoice in Invoice.objects.filter(account=account, status__in=OWED)) * NANOS_PER_CENT
-    expired = _total(CreditExpiry.objects.filter(account=account), "amount_nanos")
+    expired = total_of(CreditExpiry.objects.filter(account=account), "amount_nanos")
     return Nanos(max(0, billed - granted + reversed_ + expired - owed))
 
 
 def owed_cents(invoice: Invoice) -> int:
     """Return what an invoice still asks for: what was due, less the credit notes given before it was paid."""
-    return invoice.due_cents - _total(CreditNote.objects.filter(invoice=invoice, lowers_due=True), "total_cents")
+    return invoice.due_cents - total_of(CreditNote.objects.filter(invoice=invoice, lowers_due=True), "total_cents")
 
 
 def order_of(invoice: Invoice, *, customer_id: str, card: str, days: int) -> InvoiceOrder:
@@ -221,10 +221,3 @@ def _move(invoice: Invoice, status: Invoice.Status) -> bool:
     invoice.status = status
     invoice.save(update_fields=["status", "past_due_at", "settled_at", "paid_cents", "failure"])
     return True
-
-
-def _total(
-    rows: QuerySet[CreditGrant] | QuerySet[CreditExpiry] | QuerySet[CreditReversal] | QuerySet[InvoiceLine] | QuerySet[CreditNote],
-    column: str,
-) -> int:
-    return int(rows.aggregate(total=Sum(column))["total"] or 0)

@@ -12,6 +12,7 @@ from billing.errors import CreditNoteInvalid
 from billing.models import CreditGrant, CreditNote, CreditNoteLine, CreditReversal, Invoice, OutboxRow
 from billing.money import NANOS_PER_CENT, Nanos
 from billing.reversals import reverse_credit
+from billing.sums import total_of
 from billing.tax import post_tax, tax_within
 
 Settlement = CreditNote.Settlement
@@ -57,8 +58,7 @@ def refundable_to_card_cents(invoice: Invoice) -> int:
     """Return what is left of the payment of an invoice to give back to its card."""
     if invoice.status not in _CARD_OF:
         return 0
-    given = invoice.credit_notes.filter(settlement=Settlement.CARD).aggregate(total=Sum("total_cents"))["total"]
-    return invoice.paid_cents - int(given or 0)
+    return invoice.paid_cents - total_of(invoice.credit_notes.filter(settlement=Settlement.CARD), "total_cents")
 
 
 def _check(invoice: Invoice, amounts: Mapping[int, int], settlement: str) -> None:

@@ -7,14 +7,14 @@ from django.db.models import Sum
 
 from billing.models import CreditGrant, CreditNote, Invoice, LedgerEntry
 from billing.money import NANOS_PER_CENT
+from billing.sums import total_of
 from billing.tax import TAX
 
 
 def collected_cents() -> int:
     """Return what invoices brought in by the provider, less what credit notes gave back to cards."""
-    paid = Invoice.objects.filter(status=Invoice.Status.PAID).aggregate(total=Sum("paid_cents"))["total"]
-    given = CreditNote.objects.filter(settlement=CreditNote.Settlement.CARD).aggregate(total=Sum("total_cents"))["total"]
-    return int(paid or 0) - int(given or 0)
+    paid = total_of(Invoice.objects.filter(status=Invoice.Status.PAID), "paid_cents")
+    return paid - total_of(CreditNote.objects.filter(settlement=CreditNote.Settlement.CARD), "total_cents")
 
 
 def invoice_sums() -> Iterator[tuple[str, dict[Any, int], dict[Any, int]]]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Sum
+from django.db.models import F
 
 from billing.credits import DEFAULT_PRIORITY
 from billing.errors import CreditPoolEmpty, GrantConflict
@@ -19,6 +19,7 @@ from billing.ids import uuid7
 from billing.models import Account, Budget, CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.money import CURRENCY, MAX_AMOUNT, Nanos
 from billing.periods import EPOCH
+from billing.sums import total_of
 
 # The subject of the budget that is an account's whole credit.
 ACCOUNT_SUBJECT: Final = "account"
@@ -190,7 +191,7 @@ def provider_account_name(account: Account, *, currency: str = "") -> str:
 
 def ledger_balance(name: str) -> Nanos:
     """Return what a ledger account holds: the fold of its entries."""
-    return Nanos(int(LedgerEntry.objects.filter(ledger_account__name=name).aggregate(total=Sum("amount_nanos"))["total"] or 0))
+    return Nanos(total_of(LedgerEntry.objects.filter(ledger_account__name=name), "amount_nanos"))
 
 
 def _ledger_account(name: str, owner: Account | None) -> LedgerAccount:

@@ -10,7 +10,6 @@ from uuid import NAMESPACE_URL, uuid5
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from billing import ledger, outbox
@@ -19,6 +18,7 @@ from billing.models import Account, LedgerAccount, OutboxRow, Payout, PayoutAcco
 from billing.money import NANOS_PER_CENT
 from billing.payable import CAME_BACK, NOT_SENT, SENT, find_payable, ledger_names
 from billing.providers.base_connect import ReversalState, TransferOrder, TransferState
+from billing.sums import total_of
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def reverse_debt(account: Account, *, currency: str, by: str, now: datetime) -> 
     if payable is None or payable.balance >= 0:
         return []
     waiting = PayoutReversal.objects.filter(payout__account=account, payout__currency=currency, status=PayoutReversal.Status.WAITING)
-    debt_cents = -payable.balance // NANOS_PER_CENT - _total(waiting)
+    debt_cents = -payable.balance // NANOS_PER_CENT - total_of(waiting, "amount_cents")
     started = []
     for payout in account.payouts.filter(currency=currency, status=Payout.Status.PAID).order_by("-created_at"):
         amount = min(debt_cents, left_cents(payout))
@@ -134,7 +134,7 @@ def reverse_debt(account: Account, *, currency: str, by: str, now: datetime) -> 
 
 def left_cents(payout: Payout) -> int:
     """Return what of a payout has not come back and is not asked back."""
-    return payout.amount_cents - _total(payout.reversals.exclude(status=PayoutReversal.Status.FAILED))
+    return payout.amount_cents - total_of(payout.reversals.exclude(status=PayoutReversal.Status.FAILED), "amount_cents")
 
 
 @transaction.atomic
@@ -188,7 +188,3 @@ def _post(payout: Payout, cents: int, *, kind: str, reference: str, by: str) -> 
     LedgerAccount.objects.get_or_create(name=fund, defaults={"currency": payout.currency})
     amount = cents * NANOS_PER_CENT
     ledger.post(kind=kind, reference=reference, by=by, amounts={name: -amount, fund: amount})
-
-
-def _total(rows: QuerySet[PayoutReversal]) -> int:
-    return int(rows.aggregate(total=Sum("amount_cents"))["total"] or 0)

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
 from django.utils import timezone
 
 from billing import ledger, outbox, topups
@@ -15,6 +14,7 @@ from billing.errors import CardMissing, PaymentsOff, RechargeInvalid
 from billing.models import Account, AutoRecharge, Customer, Notice, TopUp
 from billing.periods import month_of
 from billing.providers import collects_money
+from billing.sums import total_of
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,7 @@ def charged_this_month(account: Account, *, now: datetime) -> int:
     """Return the cents of this month's auto-recharges that were paid or may still be."""
     starts_at, ends_at = month_of(now)
     made = TopUp.objects.filter(account=account, source=TopUp.Source.AUTO, created_at__gte=starts_at, created_at__lt=ends_at)
-    total = made.exclude(status__in=[TopUp.Status.FAILED, TopUp.Status.EXPIRED]).aggregate(total=Sum("amount_cents"))["total"]
-    return int(total or 0)
+    return total_of(made.exclude(status__in=[TopUp.Status.FAILED, TopUp.Status.EXPIRED]), "amount_cents")
 
 
 def _running_low() -> list[AutoRecharge]:

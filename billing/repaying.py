@@ -3,7 +3,6 @@
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from django.db import transaction
-from django.db.models import Sum
 
 from billing import outbox
 from billing.customers import check_not_frozen, lock_customer
@@ -13,6 +12,7 @@ from billing.models import CreditGrant, CreditReversal, OutboxRow, PaymentRefund
 from billing.money import NANOS_PER_CENT, Nanos
 from billing.providers.base import RefundState
 from billing.reversals import reverse_credit
+from billing.sums import total_of
 
 Status = PaymentRefund.Status
 # Forward only. Last is failed: banks send money back that had seemed taken.
@@ -53,8 +53,7 @@ def refundable_cents(top_up: TopUp) -> int:
     """Return what is left of a payment to give back; none where it was not paid."""
     if top_up.status != TopUp.Status.PAID:
         return 0
-    given = top_up.refunds.exclude(status=Status.FAILED).aggregate(total=Sum("amount_cents"))["total"]
-    return int(top_up.amount_cents - (given or 0))
+    return top_up.amount_cents - total_of(top_up.refunds.exclude(status=Status.FAILED), "amount_cents")
 
 
 @transaction.atomic

@@ -5,7 +5,7 @@ until then is kept, so that the next check sums up the calls of this month alone
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ from billing.late_usage import late_sums, on_own_lines
 from billing.models import Account, BooksCheckpoint, Budget, Invoice, InvoiceLine, UsageEvent, UsageRefund, UsageRollup
 from billing.payers import parse_payers
 from billing.periods import EPOCH, month_of
+from billing.sums import sums_of
 
 # What was found, and what the facts say, in nanos by row.
 Sums = dict[Any, int]
@@ -44,11 +45,11 @@ def usage_sums(checkpoint: BooksCheckpoint | None) -> Iterator[tuple[str, Sums, 
     for scope in _scopes(checkpoint):
         _add_spent(spent, scope.events, scope.refunds)
         for column in ("units", "charge_nanos"):
-            found[column] |= _sums(scope.rollups.order_by().values_list(*_ROLLED).annotate(total=Sum(column)))
-            facts[column] |= _sums(scope.events.order_by().values_list(*_ROLLED).annotate(total=Sum(column)))
-        found["refunded"] |= _sums(scope.rollups.order_by().values_list(*_ROLLED).annotate(total=Sum("refunded_nanos")))
+            found[column] |= sums_of(scope.rollups.order_by().values_list(*_ROLLED).annotate(total=Sum(column)))
+            facts[column] |= sums_of(scope.events.order_by().values_list(*_ROLLED).annotate(total=Sum(column)))
+        found["refunded"] |= sums_of(scope.rollups.order_by().values_list(*_ROLLED).annotate(total=Sum("refunded_nanos")))
         refunds = scope.refunds_of_events.order_by().values_list(*(f"event__{name}" for name in _ROLLED))
-        facts["refunded"] |= _sums(refunds.annotate(total=Sum("charge_nanos")))
+        facts["refunded"] |= sums_of(refunds.annotate(total=Sum("charge_nanos")))
     budgets = dict(Budget.objects.values_list("pk", "spent_nanos"))
     if checkpoint is not None:
         _look_again(budgets, spent)
@@ -123,7 +124,7 @@ def _add_spent(spent: Sums, events: QuerySet[UsageEvent], refunds: QuerySet[Usag
 def _invoices(checkpoint: BooksCheckpoint | None) -> tuple[Sums, Sums]:
     """Closed months: lines against events and refunds. What came after the close is no difference: it is on the next, or will be."""
     lines = InvoiceLine.objects.filter(invoice__starts_at__gte=checkpoint.until if checkpoint else EPOCH)
-    found = _sums(lines.values_list("invoice__account", "invoice__starts_at", "sku", "price", "late_from", "charge_nanos"))
+    found = sums_of(lines.values_list("invoice__account", "invoice__starts_at", "sku", "price", "late_from", "charge_nanos"))
     by_month: dict[Any, Sums] = defaultdict(dict)
     for key, charge in found.items():
         by_month[key[:2]][key] = charge
@@ -151,11 +152,3 @@ def _facts_of(invoice: Invoice, own: QuerySet[UsageEvent]) -> Sums:
     for row in late_sums(invoice.account_id, invoice.starts_at):
         facts[*name, row["event__sku"], row["event__price"], row["month"]] += int(row["c"])
     return {key: total for key, total in facts.items() if total}
-
-
-def _sums(rows: Iterable[tuple[Any, ...]]) -> Sums:
-    """Sum rows of (key..., amount) by key; PostgreSQL's sums are numeric, so they are made int."""
-    sums: Sums = defaultdict(int)
-    for *key, amount in rows:
-        sums[tuple(key)] += int(amount or 0)
-    return sums
