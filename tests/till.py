@@ -2,4 +2,12 @@
 
 from marketplace.proving.till import SECRET, TIMEOUT_S, Till, open_till, wait_until
 
-__all__ = ["SECRET", "TIMEOUT_S", "Till", "open_till", "wait_until"]
+__all__ = ["SECRET", "TIMEOUT_S", "Till", "open_till", "wait_until", "work"]
+
+
+def work(till: Till) -> None:
+    """Have everything done that waits, however often it must be tried, and told."""
+    for _ in range(8):
+        till.make_due()
+        till.sweep()
+    till.tell()

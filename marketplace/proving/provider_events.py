@@ -109,13 +109,7 @@ class Life:
 
     def some_webhooks(self) -> None:
         """Have some events told, shuffled, one of three twice."""
-        events = [event for event in self.till.events() if event["id"] not in self.sent]
-        self.choose.shuffle(events)
-        for event in events[: self.choose.randrange(len(events) + 1)]:
-            for _ in range(self.choose.choice([1, 1, 2])):
-                self.till.post_taken(event)
-            self.sent.add(event["id"])
-        webhooks.apply_waiting()
+        self.till.tell_some(self.choose, self.sent)
 
     def end_of_the_faults(self) -> None:
         """A day passes in which Stripe answers; no more webhooks are sent than were."""

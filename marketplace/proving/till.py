@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import random
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -69,6 +70,18 @@ class Till:
         """Send one event, which the site must take."""
         status = self.post(event).status_code
         require(status == 200, f"the webhook {event['type']} was answered {status}")
+
+    def tell_some(self, choose: random.Random, sent: set[str], *, lost: float = 0) -> None:
+        """Send some of the events that are not in `sent`, shuffled, one of three twice, and apply them; the part `lost` is never sent."""
+        events = [event for event in self.events() if event["id"] not in sent]
+        choose.shuffle(events)
+        for event in events[: choose.randrange(len(events) + 1)]:
+            sent.add(event["id"])
+            if lost and choose.random() < lost:
+                continue
+            for _ in range(choose.choice([1, 1, 2])):
+                self.post_taken(event)
+        webhooks.apply_waiting()
 
     def events(self) -> list[Obj]:
         """Return all that happened, oldest first."""

@@ -9,14 +9,13 @@ from billing import connecting, ledger, payout_runs, sending
 from billing.ids import uuid7
 from billing.ledger import ledger_balance, open_account, provider_account_name
 from billing.models import Account, LedgerAccount, Payout, Price, SkuShare, UsageEvent
+from billing.money import NANOS_PER_CENT as CENT
 from billing.periods import EPOCH, hour_of
 from billing.posting import post_usage
 from billing.providers.fake import connect
 from billing.providers.fake.store import Obj
 from tests.billing.facts import Recorder
 from tests.till import Till
-
-CENT = 10_000_000
 
 
 def earn(account: Account, cents: float, *, currency: str = "usd") -> None:

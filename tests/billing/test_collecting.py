@@ -13,6 +13,7 @@ from billing.errors import CreditLineInvalid, RefundTooLarge
 from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import REVENUE, balance, ledger_balance, open_account
 from billing.models import Account, Budget, CreditGrant, Customer, Invoice, Notice, OutboxRow, Price
+from billing.money import NANOS_PER_CENT as CENT
 from billing.periods import EPOCH
 from billing.providers import provider
 from billing.providers.fake import invoice_pages, invoices, refunds
@@ -23,7 +24,6 @@ from tests.billing.facts import Recorder
 from tests.till import TIMEOUT_S, Till
 
 pytestmark = pytest.mark.django_db
-CENT = 10_000_000
 NOVEMBER, DECEMBER = datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC)
 MID_NOVEMBER = datetime(2025, 11, 15, 12, 30, tzinfo=UTC)
 AFTER = DECEMBER + CLOSE_AFTER

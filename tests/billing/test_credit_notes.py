@@ -14,15 +14,15 @@ from billing.ids import uuid7
 from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import REVENUE, balance, ledger_balance
 from billing.models import Account, CreditNote, Invoice, Price
+from billing.money import NANOS_PER_CENT as CENT
 from billing.periods import EPOCH
 from billing.providers.fake import invoice_pages
 from billing.providers.fake.world import Fault
 from billing.tax import TAX
 from tests.billing.facts import CREDIT_NANOS, Recorder
-from tests.till import TIMEOUT_S, Till
+from tests.till import TIMEOUT_S, Till, work
 
 pytestmark = pytest.mark.django_db
-CENT = 10_000_000
 NOVEMBER, DECEMBER = datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC)
 
 
@@ -43,13 +43,6 @@ def credit(invoice: Invoice, cents: int, settlement: str = "credit", **named: An
     if row:
         sending.deliver(row.pk)
     return note
-
-
-def work(till: Till) -> None:
-    for _ in range(8):
-        till.make_due()
-        till.sweep()
-    till.tell()
 
 
 def pay(till: Till) -> None:

@@ -8,13 +8,13 @@ from billing.customers import choose_card, remove_card, saved_cards
 from billing.errors import CardMissing, PaymentsOff, RechargeInvalid
 from billing.ledger import balance
 from billing.models import Account, AutoRecharge, Budget, Notice, OutboxRow, TopUp
+from billing.money import NANOS_PER_CENT as CENT
 from billing.providers.fake import payments
 from billing.providers.fake.world import Fault
 from tests.billing.facts import CREDIT_NANOS
 from tests.till import TIMEOUT_S, Till
 
 pytestmark = pytest.mark.django_db
-CENT = 10_000_000
 
 
 def turn_on(till: Till, account: Account, *, card: str = "4242", ceiling: int = 10_000) -> None:

@@ -9,13 +9,13 @@ from billing.errors import PaymentsFrozen, RefundTooLarge
 from billing.ids import uuid7
 from billing.ledger import balance
 from billing.models import Account, Budget, CreditReversal, Customer, Dispute, Notice, PaymentRefund, TopUp
+from billing.money import NANOS_PER_CENT as CENT
 from billing.providers.fake import refunds
 from billing.providers.fake.world import Fault
 from tests.billing.facts import CREDIT_NANOS
 from tests.till import TIMEOUT_S, Till
 
 pytestmark = pytest.mark.django_db
-CENT = 10_000_000
 
 
 def bought(account: Account) -> int:

@@ -10,6 +10,7 @@ from billing.books import check_books
 from billing.errors import PaymentsFrozen, PaymentsOff, TopUpOutOfRange
 from billing.ledger import balance, ledger_balance
 from billing.models import Account, AutoRecharge, Card, CreditGrant, Customer, OutboxRow, TopUp
+from billing.money import NANOS_PER_CENT as CENT
 from billing.providers.fake import checkout
 from billing.providers.fake.errors import ApiError
 from billing.providers.fake.world import Fault
@@ -17,7 +18,6 @@ from tests.billing.facts import CREDIT_NANOS
 from tests.till import TIMEOUT_S, Till
 
 pytestmark = pytest.mark.django_db
-CENT = 10_000_000
 HANG_S = TIMEOUT_S + 0.3
 
 

@@ -24,6 +24,7 @@ from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import balance, grant_credit, ledger_balance, open_account, provider_account_name
 from billing.lending import GiveLeases, LeaseAsk, LeaseReturn, TakeLeasesBack
 from billing.models import Budget, CreditGrant, LedgerEntry, Price, SkuShare, TopUp, UsageEvent, UsagePosting
+from billing.money import NANOS_PER_CENT as CENT
 from billing.money import Nanos
 from billing.periods import EPOCH, month_of
 from billing.posting import post_usage
@@ -38,7 +39,6 @@ from billing.shapes import render_shape
 
 SEQUENCES = int(os.environ.get("SEQUENCES", "25"))
 STEPS = 12
-CENT = 10_000_000
 SKU, METER = "house/machine@1", "house/machine"
 SHAPES = [
     Shape(unit_nanos=200),

@@ -17,6 +17,7 @@ from billing.ids import uuid7
 from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import balance, grant_credit, open_account
 from billing.models import Account, CreditGrant, CreditNote, Invoice, Price
+from billing.money import NANOS_PER_CENT as CENT
 from billing.money import Nanos
 from billing.periods import EPOCH, month_of
 from billing.providers.fake import invoice_pages
@@ -24,7 +25,6 @@ from tests.billing.facts import Recorder
 from tests.till import TIMEOUT_S, Till
 
 pytestmark = pytest.mark.django_db
-CENT = 10_000_000
 SEEDS = range(8)
 PROBABILITY = 0.3
 
@@ -75,13 +75,7 @@ class Life:
         self.sent |= {event["id"] for event in self.till.events() if self.choose.random() < 0.5}
 
     def some_webhooks(self) -> None:
-        events = [event for event in self.till.events() if event["id"] not in self.sent]
-        self.choose.shuffle(events)
-        for event in events[: self.choose.randrange(len(events) + 1)]:
-            for _ in range(self.choose.choice([1, 1, 2])):
-                assert self.till.post(event).status_code == 200
-            self.sent.add(event["id"])
-        webhooks.apply_waiting()
+        self.till.tell_some(self.choose, self.sent)
 
     def end_of_the_faults(self) -> None:
         self.till.world.faults.probability = 0.0

@@ -87,16 +87,7 @@ class Life:
         (connect.restrict if self.choose.random() < 0.5 else connect.complete)(self.till.world, at_stripe)
 
     def some_webhooks(self) -> None:
-        events = [event for event in self.till.events() if event["id"] not in self.sent]
-        self.choose.shuffle(events)
-        for event in events[: self.choose.randrange(len(events) + 1)]:
-            if self.choose.random() < 0.3:
-                self.sent.add(event["id"])  # Never told.
-                continue
-            for _ in range(self.choose.choice([1, 1, 2])):
-                assert self.till.post(event).status_code == 200
-            self.sent.add(event["id"])
-        webhooks.apply_waiting()
+        self.till.tell_some(self.choose, self.sent, lost=0.3)
 
     def end_of_the_faults(self) -> None:
         """A day passes in which Stripe answers; no more webhooks are sent than were."""

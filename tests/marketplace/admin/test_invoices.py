@@ -15,7 +15,7 @@ from billing.models import Account, BillingDetails, CreditNote, Invoice, Price
 from billing.periods import EPOCH, month_of
 from marketplace.models import Organization
 from tests.billing.facts import Recorder
-from tests.till import Till
+from tests.till import Till, work
 
 
 @pytest.fixture
@@ -30,13 +30,6 @@ def unpaid(till: Till, organization: Organization) -> Invoice:
     invoice = close_period(account, last_month, now=this_month + timedelta(hours=2))
     work(till)
     return Invoice.objects.get(pk=invoice.pk)
-
-
-def work(till: Till) -> None:
-    for _ in range(7):
-        till.make_due()
-        till.sweep()
-    till.tell()
 
 
 def reference_of(desk: Client, address: str) -> str:

@@ -9,11 +9,10 @@ from billing.customers import saved_cards
 from billing.ids import public_id
 from billing.ledger import balance
 from billing.models import AutoRecharge, Budget, Customer, TopUp
+from billing.money import NANOS_PER_CENT as CENT
 from marketplace import payments
 from marketplace.models import Organization
 from tests.till import Till
-
-CENT = 10_000_000
 
 
 def say(page: str) -> str:

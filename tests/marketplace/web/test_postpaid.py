@@ -24,7 +24,7 @@ from marketplace.models import ApiKey, ModelVersion, WebhookMessage
 from marketplace.webhooks import invoice_notices
 from marketplace.webhooks.endpoints import register_endpoint
 from tests.marketplace.web.recorded import record_call
-from tests.till import Till
+from tests.till import Till, work
 
 
 @pytest.fixture
@@ -39,13 +39,6 @@ def unpaid(till: Till, key: ApiKey, sentiment: ModelVersion, settings: Any) -> I
     invoice = close_period(account, last_month, now=this_month + timedelta(hours=2))
     work(till)
     return Invoice.objects.get(pk=invoice.pk)
-
-
-def work(till: Till) -> None:
-    for _ in range(7):
-        till.make_due()
-        till.sweep()
-    till.tell()
 
 
 def text_of(member: Client, address: str) -> str:
