@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from billing.errors import ProviderRefused
+from billing.periods import render_moment
 from billing.providers.base import ProviderEvent
 from billing.providers.base_meters import MeterEventOrder, MeterFaultState, MeterState
 
@@ -92,7 +93,7 @@ class MeterCalls:
 
     def meter_events_since(self, moment: datetime) -> Iterator[ProviderEvent]:
         """Yield thin events; they are in another list than all others."""
-        asked = {"types": list(FAULTS), "created": {"gte": moment.astimezone(UTC).isoformat().replace("+00:00", "Z")}, "limit": _PAGE}
+        asked = {"types": list(FAULTS), "created": {"gte": render_moment(moment)}, "limit": _PAGE}
         with self._errors():
             for event in self._client.v2.core.events.list(asked).auto_paging_iter():
                 yield thin_event(event, body=str(event))

@@ -1,6 +1,7 @@
 """What the operator does: one form, one service, one line in the audit."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -9,9 +10,10 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget
 
-from billing.errors import BillingError
+from billing.errors import AmountMalformed, BillingError
+from billing.money import NANOS_PER_CENT, parse_amount
 from marketplace.admin.facts import FactAdmin
 from marketplace.errors import MarketplaceError
 from marketplace.models import User
@@ -25,6 +27,24 @@ class ReasonForm(forms.Form):
     """Asks why: it stands in the audit beside the deed."""
 
     reason = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget(), help_text="Stands in the audit record.")
+
+
+class AmountBackForm(ReasonForm):
+    """Asks how much goes back, in whole cents, and why."""
+
+    amount = forms.CharField(max_length=20, widget=UnfoldAdminDecimalFieldWidget())
+    # Made with the page, so that sending it twice gives back once.
+    reference = forms.UUIDField(widget=forms.HiddenInput())
+
+    def clean_amount(self) -> int:
+        """Return the amount in cents."""
+        nanos = 0
+        with suppress(AmountMalformed):
+            nanos = int(parse_amount(self.cleaned_data["amount"]))
+        if not nanos or nanos % NANOS_PER_CENT:
+            message = "Send an amount of whole cents, such as 12.50."
+            raise forms.ValidationError(message)
+        return nanos // NANOS_PER_CENT
 
 
 def run_deed(

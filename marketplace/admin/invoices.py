@@ -1,6 +1,5 @@
 """Invoices: closed months and their corrections. Three deeds: a credit note, void, give up."""
 
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -9,41 +8,31 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from billing.credit_notes import creditable_cents
-from billing.errors import AmountMalformed
 from billing.ids import uuid7
 from billing.models import CreditNote, Invoice, InvoiceLine
-from billing.money import NANOS_PER_CENT, parse_amount, render_percent
-from marketplace.admin.deeds import ReasonForm, bind, find_target, operator_of, run_deed
+from billing.money import NANOS_PER_CENT, render_percent
+from marketplace.admin.deeds import AmountBackForm, ReasonForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin, NamedColumns, show_money
 from marketplace.postpaid import correct_invoice, give_up_invoice, void_invoice
 
 
-class CreditNoteForm(ReasonForm):
+class CreditNoteForm(AmountBackForm):
     """How much of which line is taken back, and where the money goes."""
 
     line = forms.ChoiceField(widget=UnfoldAdminSelectWidget())
-    amount = forms.CharField(max_length=20, widget=UnfoldAdminDecimalFieldWidget(), help_text="Tax included, such as 25 or 12.50.")
     settlement = forms.ChoiceField(
         choices=CreditNote.Settlement.choices,
         widget=UnfoldAdminSelectWidget(),
         help_text="Credit can be spent on calls; of an unpaid invoice, less is due. Card: of a paid invoice, back to who paid it.",
     )
-    # Made with the page, so that sending it twice corrects once.
-    reference = forms.UUIDField(widget=forms.HiddenInput())
     field_order = ("line", "amount", "settlement", "reason")
 
-    def clean_amount(self) -> int:
-        """Return the amount in cents."""
-        nanos = 0
-        with suppress(AmountMalformed):
-            nanos = int(parse_amount(self.cleaned_data["amount"]))
-        if not nanos or nanos % NANOS_PER_CENT:
-            message = "Send an amount of whole cents, such as 12.50."
-            raise forms.ValidationError(message)
-        return nanos // NANOS_PER_CENT
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["amount"].help_text = "Tax included, such as 25 or 12.50."
 
 
 class _Charge:

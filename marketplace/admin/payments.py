@@ -1,44 +1,29 @@
 """Payments: top-ups, refunds, disputes, and the machinery between us and the provider. One deed: give a payment back."""
 
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
-from billing.errors import AmountMalformed
 from billing.ids import uuid7
 from billing.models import Dispute, OutboxRow, PaymentRefund, StripeEvent, TopUp
-from billing.money import NANOS_PER_CENT, Nanos, parse_amount, to_decimal_string
+from billing.money import NANOS_PER_CENT, Nanos, to_decimal_string
 from billing.repaying import refundable_cents
-from marketplace.admin.deeds import ReasonForm, bind, find_target, operator_of, run_deed
+from marketplace.admin.deeds import AmountBackForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin, LongFactAdmin, NamedColumns, show_money
 from marketplace.payments import refund_payment
 
 
-class RefundForm(ReasonForm):
+class RefundForm(AmountBackForm):
     """How much goes back, and why."""
 
-    amount = forms.CharField(
-        max_length=20, widget=UnfoldAdminDecimalFieldWidget(), help_text="In the payment's currency, such as 25 or 12.50."
-    )
-    # Made with the page, so that sending it twice refunds once.
-    reference = forms.UUIDField(widget=forms.HiddenInput())
     field_order = ("amount", "reason")
 
-    def clean_amount(self) -> int:
-        """Return the amount in cents."""
-        nanos = 0
-        with suppress(AmountMalformed):
-            nanos = int(parse_amount(self.cleaned_data["amount"]))
-        if not nanos or nanos % NANOS_PER_CENT:
-            message = "Send an amount of whole cents, such as 12.50."
-            raise forms.ValidationError(message)
-        return nanos // NANOS_PER_CENT
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["amount"].help_text = "In the payment's currency, such as 25 or 12.50."
 
 
 def _payment_of(row: TopUp | PaymentRefund | Dispute) -> TopUp:

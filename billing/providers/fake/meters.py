@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from billing.periods import render_moment
 from billing.providers.fake.errors import ApiError
 from billing.providers.fake.store import Obj, shown
 from billing.providers.fake.world import World
@@ -190,4 +191,4 @@ def list_events(world: World, params: Obj) -> Obj:
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return render_moment(datetime.fromtimestamp(seconds, UTC), timespec="milliseconds")
