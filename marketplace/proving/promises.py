@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from marketplace.proving import caps, charged, delivered, doubt, facts_stay, provider_events, same_key
+from marketplace.proving import books, caps, charged, delivered, doubt, facts_stay, frozen, provider_events, revoked, same_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,12 @@ PROMISES: Final = {
     for promise in (
         Promise(1, "charged means answered, answered means recorded", charged.TRIED, charged.prove),
         Promise(2, "a cap is never overshot", caps.TRIED, caps.prove),
+        Promise(3, "the books balance", books.TRIED, books.prove),
         Promise(4, "same Idempotency-Key, same bytes, one charge", same_key.TRIED, same_key.prove),
         Promise(5, "doubt is the customer's", doubt.TRIED, doubt.prove),
         Promise(6, "webhooks of Stripe change nothing they should not", provider_events.TRIED, provider_events.prove),
+        Promise(8, "price is frozen at admission", frozen.TRIED, frozen.prove),
+        Promise(9, "a revoked key fails everywhere within a second", revoked.TRIED, revoked.prove),
         Promise(11, "facts stay, and an edit behind our back shows", facts_stay.TRIED, facts_stay.prove),
         Promise(12, "what is accepted is delivered", delivered.TRIED, delivered.prove),
     )

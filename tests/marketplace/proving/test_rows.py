@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.db import connection
 
-from billing import recovery, sending
+from billing import recovery, refunding, sending
 from billing.ids import uuid7
 from billing.leases import LeaseBook
 from billing.metering import Meter
@@ -27,9 +30,46 @@ from marketplace.proving.promises import PROMISES
 from marketplace.proving.rows import Row, Verdict, try_here
 from marketplace.proving.till import SECRET
 from marketplace.webhooks import delivering
+from tests.flows.server import ROOT
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(autouse=True)
+def _site_of_its_own(tmp_path: Path, settings: Any) -> None:
+    """Logs of gateways go where the test may write; models' folders are its own, too."""
+    settings.VAR_DIR = tmp_path
+
+
+def plant_in_programs(patch: Patch, module: str, statement: str) -> None:
+    """Have each Python program that is started from here run `statement` on a module once it is imported."""
+    folder = django_settings.VAR_DIR / "plant"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_PLANT.format(module=module, statement=statement))
+    patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT}")
+
+
+_PLANT = """
+import importlib.util, sys
+
+class Plant:
+    def find_spec(self, name, path, target=None):
+        if name != {module!r}:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        original = spec.loader.exec_module
+
+        def exec_module(module):
+            original(module)
+            {statement}
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Plant())
+"""
 
 
 def forget_narrow_caps(patch: Patch) -> None:
@@ -96,10 +136,21 @@ def deliver_without_claiming(patch: Patch) -> None:
     patch.setattr(delivering, "_CLAIM", timedelta(hours=-1))
 
 
+def lose_refunds(patch: Patch) -> None:
+    """Put refunds on record and give nothing back."""
+    patch.setattr(refunding, "_give_back", lambda *_: None)
+
+
+def hear_of_no_change(patch: Patch) -> None:
+    """Have gateway processes follow the feed of changes and forget nothing."""
+    plant_in_programs(patch, "marketplace.gateway.feed", "module.ChangeFeed._apply = lambda *_: None")
+
+
 FAULTS: list[tuple[int, Callable[[Patch], None], str]] = [
     (1, keep_what_is_orphaned, "[1-9][0-9]* calls were charged that nobody"),
     (1, say_that_a_lost_commit_took_effect, "[1-9][0-9]* were answered that are not on record"),
     (2, forget_narrow_caps, "of a cap worth 100"),
+    (3, lose_refunds, "granted, spent and held are"),
     (4, claim_nothing, "different answers to one key"),
     (4, take_bodies_for_the_same, "was answered under the key of another"),
     (5, give_nothing_back, "charged, neither answered nor given back"),
@@ -108,6 +159,8 @@ FAULTS: list[tuple[int, Callable[[Patch], None], str]] = [
     (12, ask_under_fresh_keys, "Stripe has"),
     (12, deliver_without_claiming, "of 12 webhooks 12 came"),
     (12, send_what_waits_no_more, "Stripe has|still wait"),
+    (8, hear_of_no_change, "paid a price that held from"),
+    (9, hear_of_no_change, "calls were answered that began more than 1 s after"),
     (11, look_at_no_receipts, "a receipt's signature"),
 ]
 
