@@ -1,7 +1,7 @@
 """Everything billing refuses, named for what happened. Unless it says otherwise, nothing changed."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 from uuid import UUID
 
 
@@ -238,6 +238,10 @@ class ProviderUnavailable(BillingError):
     def __init__(self, said: str = "", *, key_is_spent: bool = False) -> None:
         super().__init__(said)
         self.key_is_spent = key_is_spent  # The same idempotency key would get the same error again.
+
+
+# The reason of a refusal where what was asked for is not there, or not any more.
+GONE: Final = "resource_missing"
 
 
 class ProviderRefused(BillingError):

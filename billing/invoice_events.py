@@ -4,11 +4,18 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from billing import collecting
+from billing.errors import GONE, ProviderRefused
 from billing.providers import provider
 
 
 def _invoice_changed(invoice_id: str) -> bool:
-    return collecting.apply_invoice(provider().get_invoice(invoice_id))
+    try:
+        state = provider().get_invoice(invoice_id)
+    except ProviderRefused as error:
+        if error.reason != GONE:
+            raise
+        return False  # A draft that was deleted since.
+    return collecting.apply_invoice(state)
 
 
 _TYPES: Final = (

@@ -12,6 +12,8 @@ from billing.providers.base_invoices import CreditNoteOrder, InvoiceOrder, Invoi
 from billing.steps import Step
 
 MISMATCH: Final = "total_mismatch"
+# What comes before an invoice is final.
+_MAKING: Final = ("invoice.create", "invoice.fill", "invoice.finalize")
 
 
 class _InvoiceStep(Step[InvoiceState]):
@@ -107,8 +109,15 @@ class VoidInvoice(_InvoiceStep):
     """Takes an invoice back."""
 
     def ask(self, row: OutboxRow) -> InvoiceState:
-        """Void it."""
-        return provider().void_invoice(_made(row), key=row.idempotency_key)
+        """Void it; one that was refused before it was final, and will be no more, is cancelled: its draft is deleted."""
+        invoice = _invoice(row)
+        if invoice.hosted_url:
+            return provider().void_invoice(invoice.provider_id, key=row.idempotency_key)
+        if OutboxRow.objects.filter(subject=row.subject, kind__in=_MAKING, state=OutboxRow.State.WAITING).exists():
+            message = "The invoice is being made."
+            raise ProviderUnavailable(message)
+        left = provider().discard_invoice(invoice.provider_id, key=row.idempotency_key) if invoice.provider_id else None
+        return left or _cancelled(invoice)
 
 
 class GiveUpInvoice(_InvoiceStep):
@@ -117,6 +126,22 @@ class GiveUpInvoice(_InvoiceStep):
     def ask(self, row: OutboxRow) -> InvoiceState:
         """Mark it as uncollectible."""
         return provider().give_up_invoice(_made(row), key=row.idempotency_key)
+
+
+def _cancelled(invoice: Invoice) -> InvoiceState:
+    """Return what the provider would say of an invoice that it does not have."""
+    return InvoiceState(
+        id=invoice.provider_id,
+        status="void",
+        currency=invoice.currency,
+        total_cents=invoice.due_cents,
+        paid_cents=0,
+        noted_cents=0,
+        reference=invoice.pk,
+        hosted_url="",
+        due_at=None,
+        was_refused=False,
+    )
 
 
 class CreateCreditNote(Step[str]):
@@ -162,7 +187,13 @@ def _made(row: OutboxRow) -> str:
 
 
 def _check_final(invoice: Invoice) -> None:
-    """Wait while an invoice is a draft at the provider, or not even that: drafts have no page to pay them on."""
+    """Wait while an invoice is a draft at the provider, or not even that: drafts have no page to pay them on.
+
+    Raises:
+        ProviderRefused: it was cancelled before it was final. There is nothing to correct.
+    """
+    if not invoice.hosted_url and invoice.status == Invoice.Status.VOID:
+        raise ProviderRefused(reason="invoice_cancelled", said="The invoice was cancelled before it was final.")
     if not invoice.hosted_url:
         message = "The invoice has not been made final yet."
         raise ProviderUnavailable(message)

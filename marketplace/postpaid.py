@@ -67,6 +67,8 @@ def correct_invoice(invoice: Invoice, amounts: Mapping[int, int], *, settlement:
 def void_invoice(invoice: Invoice, *, reason: str, by: User) -> None:
     """Take an unpaid invoice back: nothing is owed for it any more, once the provider has said so.
 
+    One that the provider refused before it was final is cancelled: its draft is deleted there, if there is one.
+
     Raises:
         InvoiceNotOpen: it is not owed. Nothing was changed.
     """
@@ -77,8 +79,11 @@ def give_up_invoice(invoice: Invoice, *, reason: str, by: User) -> None:
     """Mark an unpaid invoice as uncollectible: the debt stays, and the credit line stops.
 
     Raises:
-        InvoiceNotOpen: it is not owed. Nothing was changed.
+        InvoiceNotOpen: it is not owed, or not final at the provider yet. Nothing was changed.
     """
+    if not invoice.hosted_url:
+        message = "The invoice is not final yet."
+        raise InvoiceNotOpen(message)
     _end_invoice(invoice, "invoice.give_up", "invoice.given_up", reason=reason, by=by)
 
 

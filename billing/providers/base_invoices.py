@@ -99,6 +99,10 @@ class InvoiceProvider(Protocol):
         """Take it back; one that is over stays as it is."""
         ...
 
+    def discard_invoice(self, identity: str, *, key: str) -> InvoiceState | None:
+        """Delete a draft, or void what somebody made final meanwhile; None: there is none any more."""
+        ...
+
     def give_up_invoice(self, identity: str, *, key: str) -> InvoiceState:
         """Mark it as uncollectible; one that is over stays as it is."""
         ...

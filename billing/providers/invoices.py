@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from billing.errors import CardRefused, ProviderRefused
+from billing.errors import GONE, CardRefused, ProviderRefused
 from billing.providers.base_invoices import CreditNoteOrder, InvoiceItem, InvoiceOrder, InvoiceState
 from billing.providers.metadata import reference_in
 
@@ -89,6 +89,20 @@ class InvoiceCalls:
     def void_invoice(self, identity: str, *, key: str) -> InvoiceState:
         """Void it."""
         return self._advance(identity, lambda: self._client.v1.invoices.void_invoice(identity, {}, _key(key)), "void", "paid")
+
+    def discard_invoice(self, identity: str, *, key: str) -> InvoiceState | None:
+        """Delete a draft, which needs no key; void what somebody made final in the dashboard."""
+        try:
+            state = self.get_invoice(identity)
+        except ProviderRefused as error:
+            if error.reason != GONE:
+                raise
+            return None
+        if state.status != "draft":
+            return self.void_invoice(identity, key=key)
+        with self._errors():
+            self._client.v1.invoices.delete(identity)
+        return None
 
     def give_up_invoice(self, identity: str, *, key: str) -> InvoiceState:
         """Mark it as uncollectible."""

@@ -8,13 +8,14 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from billing import credit_lines
 from billing.ids import uuid7
 from billing.ledger import grant_credit, open_account
 from billing.models import Account, MeterFeed, Price
 from billing.money import Nanos
 from billing.periods import EPOCH, hour_of
 from tests.billing.facts import CREDIT_NANOS
-from tests.billing.payees import fund_platform, onboard
+from tests.billing.payees import CENT, fund_platform, onboard
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +68,17 @@ def feed(till: Any, settings: Any) -> MeterFeed:
     """A meter of charges, fed since 40 days ago."""
     settings.STRIPE_METERS = {"charge": "farebox_charge"}
     return MeterFeed.objects.create(event_name="farebox_charge", quantity="charge", started_at=hour_of(timezone.now()) - timedelta(days=40))
+
+
+@pytest.fixture
+def dear() -> Price:
+    """One dollar a call."""
+    return Price.objects.create(sku="house/dear@1", unit="call", unit_nanos=100 * CENT, effective_from=EPOCH)
+
+
+@pytest.fixture
+def postpaid(till: Any) -> Account:
+    """An account without credit that may owe 1,000 dollars."""
+    opened = open_account(name="acme")
+    credit_lines.set_credit_line(opened, 100_000 * CENT)
+    return Account.objects.get(pk=opened.pk)

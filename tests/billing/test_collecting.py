@@ -14,7 +14,6 @@ from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import REVENUE, balance, ledger_balance, open_account
 from billing.models import Account, Budget, CreditGrant, Customer, Invoice, Notice, OutboxRow, Price
 from billing.money import NANOS_PER_CENT as CENT
-from billing.periods import EPOCH
 from billing.providers import provider
 from billing.providers.fake import invoice_pages, invoices, refunds
 from billing.providers.fake.store import Obj
@@ -28,20 +27,6 @@ NOVEMBER, DECEMBER = datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tz
 MID_NOVEMBER = datetime(2025, 11, 15, 12, 30, tzinfo=UTC)
 AFTER = DECEMBER + CLOSE_AFTER
 LINE = 100_000 * CENT
-
-
-@pytest.fixture
-def dear() -> Price:
-    """One dollar a call."""
-    return Price.objects.create(sku="house/dear@1", unit="call", unit_nanos=100 * CENT, effective_from=EPOCH)
-
-
-@pytest.fixture
-def postpaid(till: Till) -> Account:
-    """An account without credit that may owe 1,000 dollars."""
-    opened = open_account(name="acme")
-    credit_lines.set_credit_line(opened, LINE)
-    return Account.objects.get(pk=opened.pk)
 
 
 def use_and_close(account: Account, price: Price, units: int = 30) -> Invoice:

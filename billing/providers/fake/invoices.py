@@ -61,6 +61,16 @@ def get_invoice(world: World, _params: Obj, identity: str) -> Obj:
     return world.store.get("invoice", identity)
 
 
+def delete_invoice(world: World, _params: Obj, identity: str) -> Obj:
+    """DELETE /v1/invoices/{id}: of a draft."""
+    invoice = _in(world, identity, "draft", words="You can only delete draft invoices.")
+    world.store.remove(identity)
+    for item in world.store.all("invoiceitem", lambda one: one["invoice"] == identity):
+        world.store.remove(item["id"])
+    world.emit("invoice.deleted", invoice)
+    return {"id": identity, "object": "invoice", "deleted": True}
+
+
 def list_invoices(world: World, params: Obj) -> Obj:
     """GET /v1/invoices."""
     asked = {name: params[name] for name in ("customer", "status", "collection_method") if name in params}

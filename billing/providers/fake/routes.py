@@ -73,6 +73,7 @@ ROUTES: Final = (
     _route("POST", "/v1/invoices", "_invoice_create_params.InvoiceCreateParams", invoices.create_invoice),
     _route("GET", "/v1/invoices", "_invoice_list_params.InvoiceListParams", invoices.list_invoices),
     _route("GET", "/v1/invoices/{id}", "_invoice_retrieve_params.InvoiceRetrieveParams", invoices.get_invoice),
+    _route("DELETE", "/v1/invoices/{id}", "_invoice_delete_params.InvoiceDeleteParams", invoices.delete_invoice),
     _route("POST", "/v1/invoices/{id}/finalize", "_invoice_finalize_invoice_params.InvoiceFinalizeInvoiceParams", invoices.finalize),
     _route("POST", "/v1/invoices/{id}/pay", "_invoice_pay_params.InvoicePayParams", invoices.pay),
     _route("POST", "/v1/invoices/{id}/send", "_invoice_send_invoice_params.InvoiceSendInvoiceParams", invoices.send),

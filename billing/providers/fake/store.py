@@ -53,6 +53,10 @@ class Store:
         self._database.execute("UPDATE object SET body = ? WHERE id = ?", (json.dumps(thing), thing["id"]))
         return thing
 
+    def remove(self, identity: str) -> None:
+        """Forget an object."""
+        self._database.execute("DELETE FROM object WHERE id = ?", (identity,))
+
     def find(self, kind: str, identity: str) -> Obj | None:
         """Return an object, or None."""
         row = self._database.execute("SELECT body FROM object WHERE id = ? AND kind = ?", (identity, kind)).fetchone()
