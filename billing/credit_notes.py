@@ -48,6 +48,11 @@ def credit_invoice(
     return found, outbox.enqueue(invoice.account, kind="credit_note.create", subject=found.pk, parameters={})
 
 
+def note_refund(invoice: Invoice, amounts: Mapping[int, int], *, reason: str, reference: UUID, by: str) -> CreditNote:
+    """Note what was given back to the card at the provider already; nobody tells it. With the invoice locked."""
+    return _write(invoice, amounts, Settlement.CARD, reason, reference, by)
+
+
 def creditable_cents(invoice: Invoice) -> dict[int, int]:
     """Return what is left of each line of an invoice to take back, by the line's primary key."""
     given = dict(CreditNoteLine.objects.filter(line__invoice=invoice).values_list("line").annotate(total=Sum("amount_cents")))

@@ -5,16 +5,18 @@ from typing import Any
 
 from django.db.models import Sum
 
-from billing.models import CreditGrant, CreditNote, Invoice, LedgerEntry
+from billing.models import CreditGrant, CreditNote, Invoice, InvoiceRefund, LedgerEntry, PaymentRefund
 from billing.money import NANOS_PER_CENT
 from billing.sums import total_of
 from billing.tax import TAX
 
 
 def collected_cents() -> int:
-    """Return what invoices brought in by the provider, less what credit notes gave back to cards."""
+    """Return what invoices brought in by the provider, less what was given back to cards and did not come back."""
     paid = total_of(Invoice.objects.filter(status=Invoice.Status.PAID), "paid_cents")
-    return paid - total_of(CreditNote.objects.filter(settlement=CreditNote.Settlement.CARD), "total_cents")
+    given = total_of(CreditNote.objects.filter(settlement=CreditNote.Settlement.CARD), "total_cents")
+    failed = total_of(InvoiceRefund.objects.filter(status=PaymentRefund.Status.FAILED), "amount_cents")
+    return paid - given - total_of(InvoiceRefund.objects.all(), "owed_cents") + failed
 
 
 def invoice_sums() -> Iterator[tuple[str, dict[Any, int], dict[Any, int]]]:

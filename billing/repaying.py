@@ -1,5 +1,6 @@
 """Give payments back: by us, or found out when somebody did so at the provider."""
 
+from typing import Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from django.db import transaction
@@ -16,8 +17,9 @@ from billing.sums import total_of
 
 Status = PaymentRefund.Status
 # Forward only. Last is failed: banks send money back that had seemed taken.
-_RANK = {Status.PENDING: 0, Status.SUCCEEDED: 1, Status.FAILED: 2}
-_STATES = {"succeeded": Status.SUCCEEDED, "failed": Status.FAILED, "canceled": Status.FAILED}
+_RANK: Final = {Status.PENDING: 0, Status.SUCCEEDED: 1, Status.FAILED: 2}
+# The provider's words; others are on their way.
+REFUND_STATES: Final = {"succeeded": Status.SUCCEEDED, "failed": Status.FAILED, "canceled": Status.FAILED}
 
 
 @transaction.atomic
@@ -77,7 +79,7 @@ def apply_refund(state: RefundState) -> bool:
     if not refund.refund_id:
         refund.refund_id = state.id
         refund.save(update_fields=["refund_id"])
-    _move(refund, _STATES.get(state.status, Status.PENDING), failure=state.status)
+    _move(refund, REFUND_STATES.get(state.status, Status.PENDING), failure=state.status)
     return True
 
 
@@ -88,13 +90,18 @@ def fail_refund(refund: PaymentRefund, *, failure: str) -> None:
     _move(PaymentRefund.objects.get(pk=refund.pk), Status.FAILED, failure=failure)
 
 
+def is_forward(before: str, after: PaymentRefund.Status) -> bool:
+    """Whether a refund moves from one state to another, and not back."""
+    return _RANK[Status(before)] < _RANK[after]
+
+
 def _find(top_up: TopUp, state: RefundState) -> PaymentRefund | None:
     by_reference = top_up.refunds.filter(pk=state.reference).first() if state.reference else None
     return by_reference or top_up.refunds.filter(refund_id=state.id).first()
 
 
 def _move(refund: PaymentRefund, status: PaymentRefund.Status, *, failure: str) -> None:
-    if _RANK[Status(refund.status)] >= _RANK[status]:
+    if not is_forward(refund.status, status):
         return
     refund.status = status
     if status == Status.FAILED:

@@ -15,11 +15,22 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from billing import connect_events, connecting, customers, disputes, feed_checks, invoice_events, recharging, repaying, topups
+from billing import (
+    connect_events,
+    connecting,
+    customers,
+    disputes,
+    feed_checks,
+    invoice_events,
+    invoice_refunds,
+    recharging,
+    repaying,
+    topups,
+)
 from billing.errors import ProviderRefused, ProviderUnavailable
 from billing.models import Account, Customer, StripeCatchUp, StripeEvent, StripeEventWork, TopUp
 from billing.providers import collects_money, provider
-from billing.providers.base import PaymentState, ProviderEvent
+from billing.providers.base import PaymentState, ProviderEvent, RefundState
 
 log = logging.getLogger(__name__)
 
@@ -176,14 +187,20 @@ def _learn_payment(payment_id: str) -> bool:
 
 def _refund_changed(refund_id: str) -> bool:
     state = provider().get_refund(refund_id)
-    return bool(state.payment) and _learn_payment(state.payment) and repaying.apply_refund(state)
+    return _refunded(state)
 
 
 def _charge_refunded(charge_id: str) -> bool:
     ours = 0
     for state in provider().refunds_of_charge(charge_id):
-        ours += bool(state.payment) and _learn_payment(state.payment) and repaying.apply_refund(state)
+        ours += _refunded(state)
     return ours > 0
+
+
+def _refunded(state: RefundState) -> bool:
+    if not state.payment:
+        return False
+    return repaying.apply_refund(state) if _learn_payment(state.payment) else invoice_refunds.learn_refund(state)
 
 
 def _dispute_changed(dispute_id: str) -> bool:

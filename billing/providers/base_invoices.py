@@ -107,6 +107,14 @@ class InvoiceProvider(Protocol):
         """Mark it as uncollectible; one that is over stays as it is."""
         ...
 
+    def find_paid_invoice(self, payment: str) -> InvoiceState | None:
+        """Return the invoice that a payment paid, if it paid one."""
+        ...
+
+    def find_note_of_refund(self, identity: str, refund: str) -> UUID | None:
+        """Return which credit note of ours on an invoice made a refund, if one did."""
+        ...
+
     def create_credit_note(self, order: CreditNoteOrder, *, key: str) -> str:
         """Correct an invoice; return the note's id."""
         ...

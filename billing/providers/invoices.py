@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from billing.errors import GONE, CardRefused, ProviderRefused
 from billing.providers.base_invoices import CreditNoteOrder, InvoiceItem, InvoiceOrder, InvoiceState
@@ -130,6 +131,21 @@ class InvoiceCalls:
         with self._errors():
             listed = self._client.v1.credit_notes.list({"invoice": order.invoice, "limit": _PAGE})
             return next((str(one.id) for one in listed.auto_paging_iter() if reference_in(one.metadata, _NOTE) == order.reference), None)
+
+    def find_paid_invoice(self, payment: str) -> InvoiceState | None:
+        """Return the invoice that a payment paid: an intent does not name it itself (since API 2025-03-31)."""
+        of = {"type": "payment_intent", "payment_intent": payment}
+        with self._errors():
+            found = self._client.v1.invoice_payments.list({"payment": of, "status": "paid", "limit": 1}).data
+        return self.get_invoice(str(found[0].invoice)) if found else None
+
+    def find_note_of_refund(self, identity: str, refund: str) -> UUID | None:
+        """Return the note of ours, by its metadata, that names a refund."""
+        with self._errors():
+            for note in self._client.v1.credit_notes.list({"invoice": identity, "limit": _PAGE}).auto_paging_iter():
+                if refund in {str(one.refund) for one in note.refunds or ()}:
+                    return reference_in(note.metadata, _NOTE)
+        return None
 
     def _advance(self, identity: str, ask: Any, *reached: str) -> InvoiceState:
         """Ask for a change; where it is refused because it has happened, return the invoice as it is."""

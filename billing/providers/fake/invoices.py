@@ -199,6 +199,30 @@ def charge(world: World, invoice: Obj, method: Obj, *, off_session: bool) -> Obj
     return invoice
 
 
+def list_payments(world: World, params: Obj) -> Obj:
+    """GET /v1/invoice_payments: one of each invoice that a card paid."""
+    asked = (params.get("payment") or {}).get("payment_intent")
+    paid = world.store.all("invoice", lambda one: one["amount_paid"] > 0 and asked in {None, one["_intent"]})
+    found = [
+        {
+            "id": f"inpay_{invoice['id'].removeprefix('in_')}",
+            "object": "invoice_payment",
+            "amount_paid": invoice["amount_paid"],
+            "amount_requested": invoice["amount_paid"],
+            "created": invoice["created"],
+            "currency": invoice["currency"],
+            "invoice": invoice["id"],
+            "is_default": True,
+            "livemode": False,
+            "payment": {"type": "payment_intent", "payment_intent": invoice["_intent"]},
+            "status": "paid",
+        }
+        for invoice in paid
+        if params.get("invoice", invoice["id"]) == invoice["id"] and params.get("status", "paid") == "paid"
+    ]
+    return world.store.page(found, params, "/v1/invoice_payments")
+
+
 def void(world: World, _params: Obj, identity: str) -> Obj:
     """POST /v1/invoices/{id}/void."""
     return _end(world, identity, "void", "invoice.voided", ("open", "uncollectible"))

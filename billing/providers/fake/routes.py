@@ -86,6 +86,7 @@ ROUTES: Final = (
     ),
     _route("POST", "/v1/invoiceitems", "_invoice_item_create_params.InvoiceItemCreateParams", invoices.create_item),
     _route("GET", "/v1/invoiceitems", "_invoice_item_list_params.InvoiceItemListParams", invoices.list_items),
+    _route("GET", "/v1/invoice_payments", "_invoice_payment_list_params.InvoicePaymentListParams", invoices.list_payments),
     _route("POST", "/v1/credit_notes", "_credit_note_create_params.CreditNoteCreateParams", invoices.create_credit_note),
     _route("GET", "/v1/credit_notes", "_credit_note_list_params.CreditNoteListParams", invoices.list_credit_notes),
     _route("GET", "/v1/credit_notes/{id}", "_credit_note_retrieve_params.CreditNoteRetrieveParams", invoices.get_credit_note),
