@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,9 @@ from typing import Any
 from billing.ids import parse_public_id
 from billing.money import to_decimal_string
 from tests.flows.calls import Caller
+from tests.flows.ready import ELSEWHERE, ROOT, copy_ready_site, copy_ready_static
 
-ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 240
-STATIC = ROOT / "var" / "test-static"
 
 
 def free_port() -> int:
@@ -188,12 +187,16 @@ def _children(pid: int) -> Mapping[int, str]:
 
 
 @contextmanager
-def start_site(*, var_dir: Path | None = None, key: str = "", **environment: str) -> Iterator[Site]:
+def start_site(*, var_dir: Path | None = None, key: str = "", fresh: bool = False, **environment: str) -> Iterator[Site]:
     """Set up and serve a site; stop it and remove its files at the end.
 
+    It starts on a copy of what a setup made before, whose output its log begins with; on a database or
+    with secrets of the test's own it is always set up from nothing.
+
     Args:
-        var_dir: Where, if it is to stay.
+        var_dir: Where, if it is to stay. A site that is there already goes on.
         key: The demo organization's, where another site on the same DATABASE_URL was shown it before.
+        fresh: Set it up from nothing, for tests of what a setup does and says.
         environment: Settings.
     """
     folder = var_dir or Path(tempfile.mkdtemp(prefix="farebox-site-"))
@@ -209,35 +212,27 @@ def start_site(*, var_dir: Path | None = None, key: str = "", **environment: str
         "ORGANIZATION_RATE_PER_MINUTE": "10000000",
         **environment,
     }
-    if not (folder / "static").exists() and STATIC.exists():
-        shutil.copytree(STATIC, folder / "static")  # Setup sees by itself whether they are still right.
+    printed = ""
+    if not (folder / "static").exists():
+        if fresh or ELSEWHERE & environment.keys():
+            copy_ready_static(folder)
+        else:
+            printed = copy_ready_site(folder)
     with (folder / "site.log").open("wb") as log:
+        log.write(printed.encode())
+        log.flush()
         supervisor = subprocess.Popen([sys.executable, "manage.py", "serve", "--setup"], cwd=ROOT, env=settings, stdout=log, stderr=log)
         try:
             site = Site(port=port, var_dir=folder, supervisor=supervisor, key=key, database_url=environment.get("DATABASE_URL", ""))
             site.wait_until_healthy()
             site.wait_until_greeted()
             site.key = key or _find_key((folder / "site.log").read_text())
-            _keep_static(folder / "static")
             yield site
         finally:
             supervisor.terminate()
             supervisor.wait(60)
             if var_dir is None:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _keep_static(collected: Path) -> None:
-    """Keep a site's static files for the next one: compressing them takes 10 s of a core."""
-    if STATIC.exists() and (STATIC / ".sources").read_text() == (collected / ".sources").read_text():
-        return
-    STATIC.parent.mkdir(exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix="static-", dir=STATIC.parent)) / "static"
-    shutil.copytree(collected, fresh)
-    shutil.rmtree(STATIC, ignore_errors=True)
-    with suppress(OSError):  # Another run was quicker.
-        fresh.rename(STATIC)
-    shutil.rmtree(fresh.parent, ignore_errors=True)
 
 
 def _find_key(printed: str) -> str:

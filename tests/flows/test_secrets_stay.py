@@ -21,7 +21,7 @@ PAYLOAD = "a-canary-sang-xyzzy-in-the-mine"
 @pytest.fixture(scope="module")
 def told() -> Iterator[tuple[Site, str, list[Answer]]]:
     """A site that logs all it can, after a canary key was used in every right and wrong way; with what it answered."""
-    with start_site(key="unknown", LOG_FORMAT="json", LOG_LEVEL="DEBUG", LOG_CALLS="yes") as site:
+    with start_site(key="unknown", fresh=True, LOG_FORMAT="json", LOG_LEVEL="DEBUG", LOG_CALLS="yes") as site:
         issued = run_manage("issue_key", "demo", "--name", "canary", var_dir=site.var_dir)
         canary = issued.stdout.strip()
         assert len(canary) == 49, issued.stderr
