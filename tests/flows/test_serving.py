@@ -83,8 +83,9 @@ def test_a_second_setup_changes_nothing_and_tells_the_way_to_a_new_key(served: S
     assert again.returncode == 0
     assert "fb_sk_" not in again.stdout
     with served.database() as database:
-        # The gateway that runs meanwhile has a heartbeat, and returns what it has on lease.
-        assert changed(before, list(database.iterdump())) <= {"billing_gatewayprocess", "billing_lease", "billing_budget"}
+        # The gateway that runs meanwhile has a heartbeat, returns what it has on lease, and reports what it counted.
+        by_the_gateway = {"billing_gatewayprocess", "billing_lease", "billing_budget", "marketplace_gatewayreport"}
+        assert changed(before, list(database.iterdump())) <= by_the_gateway
 
 
 def changed(before: list[str], after: list[str]) -> set[str]:
