@@ -46,6 +46,7 @@ hypothesis.settings.load_profile("patient")
 
 if TYPE_CHECKING:
     from marketplace.models import ModelVersion, Organization, User
+    from marketplace.proving.hanging import SharedStripe
     from tests.till import Till
 
 _connect = socket.socket.connect
@@ -171,11 +172,20 @@ def sentiment(db: None) -> "ModelVersion":
     return publish_version(model=model, source=source, unit="token", unit_nanos=200, by="test", examination=examination)
 
 
+@pytest.fixture(scope="session")
+def shared_stripe() -> "Iterator[SharedStripe]":
+    """The fake Stripe's server, which all tests of this process share."""
+    from marketplace.proving.hanging import serving_worlds
+
+    with serving_worlds() as stripe:
+        yield stripe
+
+
 @pytest.fixture
-def till(db: None, settings: Any) -> "Iterator[Till]":
-    """A fake Stripe over real HTTP, which is this site's provider."""
+def till(db: None, settings: Any, shared_stripe: "SharedStripe") -> "Iterator[Till]":
+    """A fake Stripe of the test's own over real HTTP, which is this site's provider."""
     from tests.till import open_till
 
     settings.PAYMENTS = "fake"
-    with open_till() as opened:
+    with open_till(shared_stripe) as opened:
         yield opened

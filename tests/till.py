@@ -1,8 +1,8 @@
 """The fake Stripe for tests; `marketplace/proving/till.py` is it."""
 
-from marketplace.proving.till import SECRET, TIMEOUT_S, Till, open_till, wait_until
+from marketplace.proving.till import HANG_S, SECRET, TIMEOUT_S, Till, open_till, wait_until
 
-__all__ = ["SECRET", "TIMEOUT_S", "Till", "open_till", "wait_until", "work"]
+__all__ = ["HANG_S", "SECRET", "TIMEOUT_S", "Till", "open_till", "wait_until", "work"]
 
 
 def work(till: Till) -> None:

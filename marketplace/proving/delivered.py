@@ -25,7 +25,7 @@ from marketplace.models import Organization, WebhookDelivery
 from marketplace.proving.faults import replaced
 from marketplace.proving.findings import require
 from marketplace.proving.receiver import Receiver, receiver
-from marketplace.proving.till import TIMEOUT_S, Till, open_till
+from marketplace.proving.till import HANG_S, Till, open_till
 from marketplace.tenants import found_organization
 from marketplace.webhooks import emit, endpoints
 from marketplace.webhooks.delivering import deliver_due
@@ -102,8 +102,8 @@ def lost_answers(till: Till, account: Account) -> None:
     """Without any broker the sweep delivers all, even where the answers are lost after the effect."""
     sessions, customers, asked = till.count("checkout.session"), till.count("customer"), till.requests("POST /v1/checkout/sessions")
     till.world.faults.waiting += [
-        Fault(kind="timeout_after", match="POST /v1/customers", seconds=TIMEOUT_S + 0.2),
-        Fault(kind="timeout_after", match="POST /v1/checkout/sessions", seconds=TIMEOUT_S + 0.2),
+        Fault(kind="timeout_after", match="POST /v1/customers", seconds=HANG_S),
+        Fault(kind="timeout_after", match="POST /v1/checkout/sessions", seconds=HANG_S),
     ]
     top_up, _ = topups.start_top_up(account, 900, **_URLS)
     for _ in range(4):

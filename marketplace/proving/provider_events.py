@@ -21,7 +21,7 @@ from billing.providers.fake import checkout, refunds
 from billing.providers.fake.errors import ApiError
 from billing.providers.fake.world import Fault
 from marketplace.proving.findings import Untried, require
-from marketplace.proving.till import TIMEOUT_S, Till, open_till
+from marketplace.proving.till import HANG_S, Till, open_till
 
 CENT: Final = 10_000_000
 STEPS: Final = 20
@@ -39,7 +39,7 @@ class Life:
         self.account: Account = open_account(name=f"acme {seed}")
         self.sent: set[str] = set()
         faults = till.world.faults
-        faults.random, faults.probability, faults.seconds = random.Random(seed), PROBABILITY, TIMEOUT_S + 0.2
+        faults.random, faults.probability, faults.seconds = random.Random(seed), PROBABILITY, HANG_S
 
     def live(self) -> None:
         """Do one thing, then let some webhooks come and some back-offs pass."""
@@ -155,7 +155,7 @@ def live(till: Till, *, seed: int) -> Life:
     """Live one life to its end, with at least one payment and one fault in it."""
     life = Life(till, seed)
     till.world.faults.probability = 0
-    till.world.faults.waiting.append(Fault(kind="timeout_after", match="checkout/sessions", seconds=TIMEOUT_S + 0.2))
+    till.world.faults.waiting.append(Fault(kind="timeout_after", match="checkout/sessions", seconds=HANG_S))
     life.start()
     checkout.pay_by_card(till.world, till.world.store.all("checkout.session")[0], "4242")
     till.world.faults.probability = PROBABILITY

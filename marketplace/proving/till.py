@@ -14,15 +14,16 @@ from billing import recharging, sending, topups, webhooks
 from billing.models import Account, OutboxRow, StripeEventWork, TopUp
 from billing.providers import use
 from billing.providers.fake import checkout, delivery
-from billing.providers.fake.server import API_KEY, serving
+from billing.providers.fake.server import API_KEY
 from billing.providers.fake.store import Obj, shown
 from billing.providers.fake.world import World
 from billing.providers.stripe import StripeProvider
 from marketplace.proving.findings import Untried, require
+from marketplace.proving.hanging import HANG_S, TIMEOUT_S, SharedStripe, serving_worlds
+
+__all__ = ["HANG_S", "SECRET", "TIMEOUT_S", "Till", "open_till", "wait_until"]
 
 SECRET: Final = "whsec_of_the_scenes"  # noqa: S105 (signs a fake's webhooks)
-# Long enough for an answer on a busy machine, short enough that faults do not take all day.
-TIMEOUT_S: Final = 1.0
 
 
 class Till:
@@ -119,9 +120,10 @@ class Till:
 
 
 @contextlib.contextmanager
-def open_till() -> Iterator[Till]:
-    """Run a fake Stripe, and have it be the provider."""
-    with serving(webhook_secret=SECRET) as world:
+def open_till(stripe: SharedStripe | None = None) -> Iterator[Till]:
+    """Open an account at a fake Stripe, one of its own unless told otherwise, and have it be the provider."""
+    with contextlib.ExitStack() as stack:
+        world = stack.enter_context((stripe or stack.enter_context(serving_worlds())).world(webhook_secret=SECRET))
         world.faults.silent = True  # Tests deliver webhooks themselves, when they want to.
         provider = StripeProvider(
             api_key=API_KEY, webhook_secret=SECRET, timeout_s=TIMEOUT_S, base_url=world.base_url, name="fake", retries=0
@@ -137,4 +139,4 @@ def wait_until(is_so: Any, *, timeout_s: float = 10) -> None:
         if time.monotonic() > deadline:
             message = f"What was waited for did not come to be within {timeout_s:.0f} s."
             raise Untried(message)
-        time.sleep(0.05)
+        time.sleep(0.01)

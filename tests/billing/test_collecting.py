@@ -20,7 +20,7 @@ from billing.providers.fake.store import Obj
 from billing.providers.fake.world import Fault
 from billing.reversals import reverse_credit
 from tests.billing.facts import Recorder
-from tests.till import TIMEOUT_S, Till
+from tests.till import HANG_S, Till
 
 pytestmark = pytest.mark.django_db
 NOVEMBER, DECEMBER = datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC)
@@ -256,7 +256,7 @@ def test_a_fault_anywhere_makes_one_invoice_one_payment_one_grant(  # noqa: PLR0
     till.top_up(account)
     credit_lines.set_credit_line(account, LINE)
     Recorder(account).record(price, units=50_000, occurred_at=MID_NOVEMBER)  # A second line.
-    till.world.faults.waiting.append(Fault(kind=kind, match=route, seconds=TIMEOUT_S + 0.3))
+    till.world.faults.waiting.append(Fault(kind=kind, match=route, seconds=HANG_S))
 
     invoice = use_and_close(account, dear, 50)
     work(till)

@@ -14,7 +14,7 @@ from billing.providers.base_connect import TransferOrder
 from billing.providers.fake import connect
 from billing.providers.fake.store import Obj
 from billing.providers.fake.world import Fault
-from tests.till import TIMEOUT_S, Till
+from tests.till import HANG_S, Till
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +44,7 @@ def test_an_account_is_made_once_with_its_country(till: Till, account: Account) 
 
 
 def test_a_lost_answer_makes_no_second_account(till: Till, account: Account) -> None:
-    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/accounts", seconds=TIMEOUT_S + 0.2))
+    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/accounts", seconds=HANG_S))
     _, row = connecting.start_onboarding(account, country="US")
     assert row is not None
     assert not sending.deliver(row.pk)
@@ -94,7 +94,7 @@ def test_onboarding_is_heard_of_by_the_webhook_of_the_connected_account(till: Ti
 
 
 def test_a_webhook_before_the_answer_is_applied(till: Till, account: Account) -> None:
-    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/accounts", seconds=TIMEOUT_S + 0.2))
+    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/accounts", seconds=HANG_S))
     begin(account)
     connect.complete(till.world, connected(till))
 

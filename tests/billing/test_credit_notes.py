@@ -20,7 +20,7 @@ from billing.providers.fake import invoice_pages
 from billing.providers.fake.world import Fault
 from billing.tax import TAX
 from tests.billing.facts import CREDIT_NANOS, Recorder
-from tests.till import TIMEOUT_S, Till, work
+from tests.till import HANG_S, Till, work
 
 pytestmark = pytest.mark.django_db
 NOVEMBER, DECEMBER = datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC)
@@ -124,7 +124,7 @@ def test_a_paid_invoice_is_given_back_to_its_card_once(till: Till, account: Acco
     work(till)
     pay(till)
     if kind:
-        till.world.faults.waiting.append(Fault(kind=kind, match="POST /v1/credit_notes", seconds=TIMEOUT_S + 0.3))
+        till.world.faults.waiting.append(Fault(kind=kind, match="POST /v1/credit_notes", seconds=HANG_S))
 
     credit(invoice, 700, "card")
     work(till)

@@ -19,7 +19,7 @@ from billing.providers.fake.world import Fault
 from billing.refunding import refund_event
 from tests.billing.facts import Recorder
 from tests.billing.fed import HOURS, NOW, deliver, held, look, use
-from tests.till import TIMEOUT_S, Till
+from tests.till import HANG_S, Till
 
 pytestmark = pytest.mark.django_db
 
@@ -101,7 +101,7 @@ def test_whatever_goes_wrong_each_event_counts_once(till: Till, feed: MeterFeed,
         use(recorder, price, hour, 50)
     feed_meters(now=NOW)
     till.world.faults.waiting = [
-        Fault(kind=kind, match=route, times=2, seconds=TIMEOUT_S + 0.2) for route in ("/v1/billing/meters", "POST /v1/billing/meter_events")
+        Fault(kind=kind, match=route, times=2, seconds=HANG_S) for route in ("/v1/billing/meters", "POST /v1/billing/meter_events")
     ]
 
     deliver(till, times=12)

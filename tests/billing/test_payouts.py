@@ -15,7 +15,7 @@ from billing.payable import find_payable
 from billing.providers.fake import connect
 from billing.providers.fake.world import Fault
 from tests.billing.payees import CENT, at_stripe, earn, fund_platform, later, onboard, owed, pay
-from tests.till import TIMEOUT_S, Till
+from tests.till import HANG_S, Till
 
 pytestmark = pytest.mark.django_db
 
@@ -137,7 +137,7 @@ def test_months_and_off(settings: Any, till: Till, payee: Account) -> None:
 
 def test_a_lost_answer_sends_once(till: Till, payee: Account) -> None:
     earn(payee, 5000)
-    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/transfers", seconds=TIMEOUT_S + 0.2))
+    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/transfers", seconds=HANG_S))
     pay(payee)
     sending.sweep()
     assert Payout.objects.get().status == "waiting"
@@ -165,7 +165,7 @@ def test_a_500_is_looked_up_before_a_new_key_is_used(till: Till, payee: Account)
 
 def test_a_key_that_was_forgotten_sends_nothing_twice(till: Till, payee: Account) -> None:
     earn(payee, 5000)
-    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/transfers", seconds=TIMEOUT_S + 0.2))
+    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/transfers", seconds=HANG_S))
     pay(payee)
     sending.sweep()
     till.make_due()
@@ -280,7 +280,7 @@ def test_a_reversal_whose_answer_is_lost_is_made_once(till: Till, payee: Account
     sending.sweep()
     earn(payee, -1000)
     till.world.faults.waiting += [
-        Fault(kind="timeout_after", match="reversals", seconds=TIMEOUT_S + 0.2),
+        Fault(kind="timeout_after", match="reversals", seconds=HANG_S),
         Fault(kind="error_500_after", match="reversals"),
     ]
     pay(payee)

@@ -12,7 +12,7 @@ from billing.money import NANOS_PER_CENT as CENT
 from billing.providers.fake import payments
 from billing.providers.fake.world import Fault
 from tests.billing.facts import CREDIT_NANOS
-from tests.till import TIMEOUT_S, Till
+from tests.till import HANG_S, Till
 
 pytestmark = pytest.mark.django_db
 
@@ -93,7 +93,7 @@ def test_a_refused_card_pauses_and_tells(till: Till, account: Account, card: str
 def test_a_fault_while_charging_charges_once(till: Till, account: Account, kind: str) -> None:
     turn_on(till, account)
     spend_down(account, left_cents=100)
-    till.world.faults.waiting.append(Fault(kind=kind, match="POST /v1/payment_intents", seconds=TIMEOUT_S + 0.3))
+    till.world.faults.waiting.append(Fault(kind=kind, match="POST /v1/payment_intents", seconds=HANG_S))
 
     for _ in range(4):
         till.sweep()

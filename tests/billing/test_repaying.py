@@ -13,7 +13,7 @@ from billing.money import NANOS_PER_CENT as CENT
 from billing.providers.fake import refunds
 from billing.providers.fake.world import Fault
 from tests.billing.facts import CREDIT_NANOS
-from tests.till import TIMEOUT_S, Till
+from tests.till import HANG_S, Till
 
 pytestmark = pytest.mark.django_db
 
@@ -88,7 +88,7 @@ def test_the_same_reference_refunds_once(till: Till, account: Account) -> None:
 @pytest.mark.parametrize("kind", ["timeout_after", "timeout_before", "error_500", "error_500_after", "rate_limit"])
 def test_a_fault_while_refunding_refunds_once(till: Till, account: Account, kind: str) -> None:
     top_up = till.top_up(account)
-    till.world.faults.waiting.append(Fault(kind=kind, match="POST /v1/refunds", seconds=TIMEOUT_S + 0.3))
+    till.world.faults.waiting.append(Fault(kind=kind, match="POST /v1/refunds", seconds=HANG_S))
 
     made = refund(top_up, 1000)
     assert (made.status, bought(account)) == ("pending", 1500)  # The credit is gone at once.

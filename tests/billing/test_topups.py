@@ -15,10 +15,9 @@ from billing.providers.fake import checkout
 from billing.providers.fake.errors import ApiError
 from billing.providers.fake.world import Fault
 from tests.billing.facts import CREDIT_NANOS
-from tests.till import TIMEOUT_S, Till
+from tests.till import HANG_S, Till
 
 pytestmark = pytest.mark.django_db
-HANG_S = TIMEOUT_S + 0.3
 
 
 def bought(account: Account) -> int:

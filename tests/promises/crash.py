@@ -120,7 +120,7 @@ def _write(writing: int, line: str) -> None:
 def _ask_anew(base_url: str) -> None:
     """Ask the fake over connections of the child's own."""
     providers._instead.append(
-        StripeProvider(api_key=API_KEY, webhook_secret=SECRET, timeout_s=TIMEOUT_S * 5, base_url=base_url, name="fake", retries=0)
+        StripeProvider(api_key=API_KEY, webhook_secret=SECRET, timeout_s=TIMEOUT_S, base_url=base_url, name="fake", retries=0)
     )
 
 

@@ -22,7 +22,7 @@ from billing.money import Nanos
 from billing.periods import EPOCH, month_of
 from billing.providers.fake import invoice_pages
 from tests.billing.facts import Recorder
-from tests.till import TIMEOUT_S, Till
+from tests.till import HANG_S, Till
 
 pytestmark = pytest.mark.django_db
 SEEDS = range(8)
@@ -44,7 +44,7 @@ class Life:
         self.recorder = Recorder(self.account)
         self.sent: set[str] = {event["id"] for event in till.events()}
         faults = till.world.faults
-        faults.random, faults.probability, faults.seconds = random.Random(seed), PROBABILITY, TIMEOUT_S + 0.2
+        faults.random, faults.probability, faults.seconds = random.Random(seed), PROBABILITY, HANG_S
 
     def month(self, first: datetime) -> None:
         self.recorder.record(self.price, units=self.choose.randrange(5, 90), occurred_at=first)

@@ -10,7 +10,7 @@ from billing.models import AutoRecharge, Budget, OutboxRow
 from billing.providers.fake.world import Fault
 from marketplace.proving.findings import Broken
 from marketplace.proving.provider_events import Life, check, forge, live, tell_all_again
-from tests.till import TIMEOUT_S, Till
+from tests.till import HANG_S, Till
 
 SEEDS = range(12)
 
@@ -60,7 +60,7 @@ def test_without_its_key_a_lost_answer_charges_twice(till: Till, monkeypatch: py
     till.world.faults.probability = 0
     till.top_up(life.account)
     Budget.objects.filter(account=life.account).update(spent_nanos=0)
-    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/payment_intents", seconds=TIMEOUT_S + 0.2))
+    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/payment_intents", seconds=HANG_S))
     life.recharge()
     AutoRecharge.objects.update(is_on=False)
     till.make_due()

@@ -20,7 +20,7 @@ from billing.providers.fake import connect
 from billing.providers.fake.errors import ApiError
 from billing.providers.fake.world import Fault
 from tests.billing.payees import CENT, earn, fund_platform, later, onboard, pay
-from tests.till import TIMEOUT_S, Till
+from tests.till import HANG_S, Till
 
 STEPS = 20
 PROBABILITY = 0.35  # Of a fault, for each request that changes something.
@@ -41,7 +41,7 @@ class Life:
         fund_platform(till, 90_000)
         self.sent |= {event["id"] for event in till.events()}
         faults = till.world.faults
-        faults.random, faults.seconds = random.Random(seed), TIMEOUT_S + 0.2
+        faults.random, faults.seconds = random.Random(seed), HANG_S
 
     def live(self) -> None:
         """Do one thing, then let some webhooks come and some back-offs pass."""
@@ -130,7 +130,7 @@ def test_no_transfer_is_doubled_or_lost_under_faults(till: Till, seed: int) -> N
     print(f"seed {seed}")
     life = Life(till, seed)
     # At least one payout and one fault in every life.
-    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/transfers", seconds=TIMEOUT_S + 0.2))
+    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/transfers", seconds=HANG_S))
     account = next(iter(life.earned))
     life.earned[account] += 2000
     earn(account, 2000)
@@ -153,7 +153,7 @@ def test_without_its_key_a_lost_answer_sends_twice_and_is_found(till: Till, monk
     account = next(iter(life.earned))
     life.earned[account] += 2000
     earn(account, 2000)
-    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/transfers", seconds=TIMEOUT_S + 0.2))
+    till.world.faults.waiting.append(Fault(kind="timeout_after", match="POST /v1/transfers", seconds=HANG_S))
     pay(account)
     till.sweep()
     till.make_due()
@@ -183,7 +183,7 @@ def test_the_check_would_find_a_payout_that_was_never_sent(till: Till) -> None:
 
 def test_onboarding_under_faults_makes_one_account(till: Till) -> None:
     till.world.faults.waiting += [
-        Fault(kind="timeout_after", match="POST /v1/accounts", seconds=TIMEOUT_S + 0.2),
+        Fault(kind="timeout_after", match="POST /v1/accounts", seconds=HANG_S),
         Fault(kind="error_500_after", match="POST /v1/accounts"),
         Fault(kind="rate_limit", match="POST /v1/accounts"),
     ]

@@ -117,7 +117,7 @@ class FakeStripe:
             message = "This object cannot be accessed right now because another API request is currently accessing it."
             raise ApiError(message, status=409, code="lock_timeout", kind="invalid_request_error")
         if fault and fault.kind in {"timeout_before", "slow"}:
-            await asyncio.sleep(fault.seconds)
+            await self.world.faults.hang(fault.seconds)
         route, ids = _find_route(method, path)
         params = check_form(parse_form(form), load_type(route.type))
         if account:
@@ -131,7 +131,7 @@ class FakeStripe:
         if method == "POST" and self.world.faults.before_the_answer:
             await delivery.deliver_due(self.world)
         if fault and fault.kind == "timeout_after":
-            await asyncio.sleep(fault.seconds)
+            await self.world.faults.hang(fault.seconds)
         return status, answer, {"stripe-should-retry": "false"} if status >= 500 else {}
 
     def _run(self, fault: Fault | None, route: Route, params: Obj, ids: tuple[str, ...]) -> tuple[int, Obj]:

@@ -1,7 +1,9 @@
 """The fake's state, its clock's due work, its events and its faults: what every handler is given."""
 
+import asyncio
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -31,6 +33,7 @@ class Faults:
     probability: float = 0.0  # Of a random fault per request that changes something.
     kinds: tuple[str, ...] = ("timeout_after", "error_500", "error_500_after", "rate_limit", "slow")
     seconds: float = 1.0  # How long random ones take.
+    hang: Callable[[float], Awaitable[Any]] = asyncio.sleep  # What a request does that takes its time.
     taken: int = 0  # How many requests went wrong.
     random: Random = field(default_factory=lambda: Random(0))  # noqa: S311 (faults are seeded, not secret)
     uncounted: int = 0  # Meter events that are accepted, and not counted: a thin event tells.
