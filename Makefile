@@ -18,7 +18,7 @@ RAY_STAMP := $(VENV)/.ray-$(call checksum,ray)
 PYTEST_ARGS ?=
 # Half the tests on each of two cores; more processes than four would mostly wait for the disk.
 ALONE := tests/flows tests/browser
-SPREAD := -n auto --maxprocesses 4 --dist loadfile
+SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help run setup test test-postgres test-ray check format bench soak state-machine lock migrate-check clean
@@ -41,7 +41,7 @@ test: $(DEV_STAMP) $(if $(TRAIN),$(TRAIN_STAMP)) check ## Run make check and all
 	@$(if $(FAST)$(PYTEST_ARGS),,$(MAKE) --no-print-directory test-postgres)
 
 test-postgres: $(DEV_STAMP) ## Run the tests that touch the database on a PostgreSQL started for them; where it cannot start, say why.
-	$(PY) -m tests.postgresql $(PY) -m pytest $(SPREAD) $(addprefix --ignore=,$(ALONE)) tests/billing tests/marketplace tests/contract tests/promises $(PYTEST_ARGS)
+	$(PY) -m tests.postgresql $(PY) -m pytest $(SPREAD) $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS)
 
 test-ray: $(RAY_STAMP) ## Install Ray beside the rest and run the tests of ENGINE=ray on a real cluster of this machine.
 	$(PY) -m pytest tests/inference/test_ray_pool.py tests/flows/test_ray.py $(PYTEST_ARGS)

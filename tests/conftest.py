@@ -74,6 +74,29 @@ def _guarded_connect_ex(self: socket.socket, address: Any) -> int:
     return _connect_ex(self, address)
 
 
+def pytest_report_header() -> list[str]:
+    """Say what a run on a server leaves out."""
+    return ["database: PostgreSQL; the tests that touch no database are left out of this run"] if _url else []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what touches no database out of a run on PostgreSQL, and have files with slow tests go first.
+
+    Files are dealt out to processes one by one: a long one that comes last has the others wait for its end.
+    """
+    if _url:
+        left_out = [item for item in items if not _touches_database(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if _touches_database(item)]
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)  # Stable: the order is otherwise as it was.
+
+
+def _touches_database(item: pytest.Item) -> bool:
+    """Whether pytest-django gives a test the database: by its mark, or by a fixture that any of its fixtures asks for."""
+    return item.get_closest_marker("django_db") is not None or "db" in item.fixturenames or "transactional_db" in item.fixturenames
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _loopback_only() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
