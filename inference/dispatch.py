@@ -17,7 +17,7 @@ from inference.counters import MAX_COUNTED_ROWS, Counters, VersionFigures
 from inference.errors import DeadlineExceeded, InferenceError, ModelFailed, WorkerLost
 from inference.queueing import Answers, Call, Inferred, Priority, Row, RowQueue, TensorQueue, Tensors, VersionQueues, failure_of, weight_of
 from inference.room import Room
-from inference.stations import Batch, Station
+from inference.stations import Batch, Station, Stations
 
 # A row is given to two workers at most: a third would let one poisonous call stop them all, one after the other.
 _MAX_LOST_WORKERS: Final = 2
@@ -40,9 +40,8 @@ class Dispatcher:
         self.figures: defaultdict[str, VersionFigures] = defaultdict(VersionFigures)  # Version key -> what it did.
         self._limits = limits
         self._room = Room(max_rows=max_queue_rows)
-        self._run_timeout_s = run_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._stations: list[Station] = []
+        self._stations = Stations(run_timeout_s=run_timeout_s, has_room=self.wake)
         self._versions: dict[str, VersionQueues] = {}
         # By priority. Each queue at most once; those with waiting rows, and some that have none left.
         self._rounds: tuple[deque[RowQueue], ...] = tuple(deque() for _ in Priority)
@@ -178,7 +177,7 @@ class Dispatcher:
         """Whether a version has rows that wait or run, or calls that wait for it to be loaded."""
         if self.figures[key].loading_calls or self.count_waiting(key):
             return True
-        return any(station.running is not None and station.running.queue.key == key for station in self._stations)
+        return self._stations.runs(key)
 
     def count_waiting(self, key: str) -> int:
         """Return how many of a version's rows wait, by weight."""
@@ -187,18 +186,17 @@ class Dispatcher:
 
     def add_station(self, station: Station) -> None:
         """Send batches to a worker from now on."""
-        self._stations.append(station)
+        self._stations.add(station)
         self._room.workers = len(self._stations)
         self.wake()
 
     def remove_station(self, station: Station) -> None:
         """Take back what a dead worker had; the batch it died on is tried once more, row by row."""
-        if station in self._stations:
-            self._stations.remove(station)
-            self._room.workers = len(self._stations)
-        if station.timer is not None:
-            station.timer.cancel()
-        batch, station.running = station.running, None
+        batch, behind = self._stations.remove(station)
+        self._room.workers = len(self._stations)
+        for row in reversed(behind.rows if behind is not None else []):  # It never began.
+            if not row.call.future.done():
+                self._retry(row)
         for row in reversed(batch.rows if batch is not None else []):
             row.lost_workers += 1
             if row.call.future.done():
@@ -212,7 +210,7 @@ class Dispatcher:
     @property
     def stations(self) -> Sequence[Station]:
         """The workers that take batches."""
-        return self._stations
+        return tuple(self._stations)
 
     # -- batches
 
@@ -220,10 +218,8 @@ class Dispatcher:
         """Dispatch at the end of this turn of the loop, if a worker has room."""
         if self._wake_up is not None:
             return
-        for station in self._stations:
-            if station.running is None:
-                self._wake_up = self._loop.call_soon(self._dispatch)
-                return
+        if self._stations.have_room():
+            self._wake_up = self._loop.call_soon(self._dispatch)
 
     def receive_result(self, station: Station, tag: int, output: Answers, *, ran_us: int) -> None:
         """Answer the rows of the batch that a worker has finished; first give it the next one.
@@ -293,7 +289,7 @@ class Dispatcher:
                     queue.has_turn = False
                     continue
                 turns.append(queue)
-                station = self._find_station(queue.key)
+                station = self._stations.find(queue)
                 if station is None or (queue.limits.max_queue_delay_us and self._delays(queue)):
                     passed_over += 1
                     continue
@@ -316,18 +312,12 @@ class Dispatcher:
         self._delay = None
         self.wake()
 
-    def _find_station(self, key: str) -> Station | None:
-        """Return a worker that would run a batch of this version at once."""
-        for station in self._stations:
-            if station.running is None and not station.loading and key in station.serves:
-                return station
-        return None
-
     def _send(self, station: Station, queue: RowQueue) -> None:
         rows = queue.take()
+        expected_s = queue.expect_s(rows)
         tag, size, tokens, padded_tokens = queue.send(rows, station.runner)
-        station.running = Batch(queue, tag, station.serves[queue.key], rows, size)
-        station.timer = self._loop.call_later(self._run_timeout_s, station.runner.kill)
+        batch = Batch(queue, tag, station.serves[queue.key], rows, size, expected_s)
+        self._stations.sent(station, batch)
         for row in rows:
             row.call.started = True
             self._room.count(row.call, -row.weight)
@@ -348,10 +338,7 @@ class Dispatcher:
         if batch is None or batch.tag != tag or (output is not None and not batch.queue.is_answer(output, batch.rows)):
             station.runner.kill()
             return None
-        if station.timer is not None:
-            station.timer.cancel()
-        station.running = None
-        station.batches += 1
+        self._stations.done(station)
         return batch
 
     def _retry(self, row: Row) -> None:

@@ -212,6 +212,10 @@ class RowQueue:
         tag = runner.run(self.number, [row.inputs for row in rows])
         return tag, len(rows), sum(lengths), max(lengths) * len(rows)
 
+    def expect_s(self, rows: list[Row]) -> float | None:
+        """Return how long a batch of these rows will run, in seconds, on an idle core."""
+        return self._costs.of_rows[len(rows) - 1] * max(row.length for row in rows) / 1e6
+
     def is_answer(self, output: Answers, rows: list[Row]) -> bool:
         """Whether a worker's output is one for each of these rows."""
         return not isinstance(output, list) and len(output) == len(rows)
@@ -289,6 +293,10 @@ class TensorQueue(RowQueue):
         first: Tensors = rows[0].inputs
         tag = runner.run_tensors(self.number, first.outputs, [row.inputs.arrays for row in rows])
         return tag, sum(map(_rows_of, rows)), 0, 0
+
+    def expect_s(self, rows: list[Row]) -> float | None:  # noqa: ARG002 (nothing is known of them)
+        """Return None: what a version with tensors costs is not measured."""
+        return None
 
     def is_answer(self, output: Answers, rows: list[Row]) -> bool:
         """Whether a worker's output holds what each of these calls wants."""
