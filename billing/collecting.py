@@ -78,7 +78,7 @@ def owed_cents(invoice: Invoice) -> int:
 def order_of(invoice: Invoice, *, customer_id: str, card: str, days: int) -> InvoiceOrder:
     """Return the head of what the provider is asked to collect."""
     tax = ""
-    if invoice.tax_cents:
+    if invoice.tax_cents and invoice.tax_basis_points:  # A rate that is stated: what Stripe computes comes later.
         tax = f" Includes {invoice.tax_name} of {render_percent(invoice.tax_basis_points)} %."
     return InvoiceOrder(
         reference=invoice.pk,

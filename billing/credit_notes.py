@@ -7,13 +7,13 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Sum
 
-from billing import collecting, ledger, outbox
+from billing import collecting, ledger, outbox, taxing
 from billing.errors import CreditNoteInvalid
 from billing.models import CreditGrant, CreditNote, CreditNoteLine, CreditReversal, Invoice, OutboxRow
 from billing.money import NANOS_PER_CENT, Nanos
 from billing.reversals import reverse_credit
 from billing.sums import total_of
-from billing.tax import post_tax, tax_within
+from billing.tax import post_tax, tax_of_part
 
 Settlement = CreditNote.Settlement
 Status = Invoice.Status
@@ -74,6 +74,9 @@ def _check(invoice: Invoice, amounts: Mapping[int, int], settlement: str) -> Non
     if settlement == Settlement.CARD and total > refundable_to_card_cents(invoice):
         message = f"{refundable_to_card_cents(invoice)} cents of the invoice's payment can be given back to the card."
         raise CreditNoteInvalid(message)
+    if not taxing.is_known(invoice):
+        message = "The provider has not said yet what tax the invoice includes: a correction could not say what it takes back of it."
+        raise CreditNoteInvalid(message)
     if invoice.status in {Status.VOID, Status.UNCOLLECTIBLE}:
         message = "The invoice is void or given up."
         raise CreditNoteInvalid(message)
@@ -87,7 +90,7 @@ def _write(  # noqa: PLR0917 (the facts of one row)
 ) -> CreditNote:
     total, before = sum(amounts.values()), invoice.credit_notes.aggregate(total=Sum("total_cents"), tax=Sum("tax_cents"))
     # The tax of all notes together is that of their sum: notes over the whole invoice take back all of its tax.
-    taxed = tax_within(int(before["total"] or 0) + total, invoice.tax_basis_points) if invoice.tax_cents else 0
+    taxed = tax_of_part(invoice, int(before["total"] or 0) + total)
     note = CreditNote.objects.create(
         id=reference,
         number=f"{invoice.number}-C{invoice.credit_notes.count() + 1}",
@@ -105,4 +108,5 @@ def _write(  # noqa: PLR0917 (the facts of one row)
     if settlement == Settlement.CARD:  # What was credited leaves at once, by the card.
         reverse_credit(invoice.account, total, kind=CreditReversal.Kind.REFUND, reference=f"credit_note:{note.pk}", by=by, may_owe=True)
     post_tax(invoice.account, -note.tax_cents, reference=note.number)
+    taxing.reverse(note)
     return note

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import Count, Sum
 from django.db.models.functions import Now
 
-from billing import collecting, late_usage, posting
+from billing import collecting, late_usage, posting, taxing
 from billing.customers import lock_customer
 from billing.errors import PeriodNotOver
 from billing.fees import lock_credit
@@ -99,7 +99,7 @@ def close_period(account: Account, starts_at: datetime, *, now: datetime | None 
     with transaction.atomic():
         # One close at a time, and no refund that books into the month meanwhile. Customer, credit, account: in the
         # order that payments and renewals lock them, who come at the month's end, too.
-        if collects_money() and (account.credit_line_nanos or account.line_ended_at):
+        if collects_money() and (account.credit_line_nanos or account.line_ended_at or taxing.is_on()):
             lock_customer(account)
         lock_credit(account)
         account.refresh_from_db()
@@ -286,5 +286,6 @@ def _persist(account: Account, bill: Bill, roots: Mapping[Line, str], *, sealed_
     post_tax(account, invoice.tax_cents, reference=invoice.number)
     give_rebates(account, invoice)
     collecting.open_invoice(account, invoice)
+    taxing.ask_tax(account, invoice)
     log.info("Closed %s: %d cents.", invoice.number, invoice.total_cents)
     return invoice

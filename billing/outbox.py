@@ -72,6 +72,13 @@ def finish(row: OutboxRow, state: OutboxRow.State, *, why: str = "") -> bool:
     return bool(waiting.update(state=state, finished_at=timezone.now(), last_error=why[:300]))
 
 
+def reopen(*, kind: str, subject: object) -> bool:
+    """Have a refused row asked again under a fresh key, since what it was refused for has changed; False where none was."""
+    refused = OutboxRow.objects.filter(kind=kind, subject=str(subject), state=OutboxRow.State.REFUSED)
+    fresh = {"generation": F("generation") + 1, "needs_lookup": False, "first_sent_at": None, "attempts": 0}
+    return bool(refused.update(state=OutboxRow.State.WAITING, finished_at=None, due_at=timezone.now(), **fresh))
+
+
 def is_key_old(row: OutboxRow, *, now: datetime) -> bool:
     """Whether the provider may have forgotten the key that a row was sent under."""
     return row.first_sent_at is not None and now - row.first_sent_at > KEY_LIVES

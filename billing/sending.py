@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from billing import connect_steps, customers, feed_steps, invoice_steps, outbox, recharging, repaying, topups
+from billing import connect_steps, customers, feed_steps, invoice_steps, outbox, recharging, repaying, tax_steps, topups
 from billing.errors import CardRefused, ProviderRefused, ProviderUnavailable
 from billing.models import Customer, OutboxRow, PaymentRefund, TopUp
 from billing.providers import provider
@@ -159,6 +159,7 @@ STEPS: Final[Mapping[str, Step[Any]]] = {
     "transfer.reverse": connect_steps.ReverseTransfer(),
     **invoice_steps.STEPS,
     **feed_steps.STEPS,
+    **tax_steps.STEPS,
 }
 
 

@@ -8,8 +8,9 @@ from django.conf import settings
 from django.db import transaction
 
 from billing import ledger
-from billing.models import Account, BillingDetails
+from billing.models import Account, BillingDetails, Invoice
 from billing.money import NANOS_PER_CENT
+from billing.providers import collects_money
 
 TAX: Final = "tax"  # The ledger account of tax that the site owes.
 _WHOLE: Final = 10_000
@@ -37,11 +38,22 @@ def tax_within(gross_cents: int, basis_points: int) -> int:
 
 
 def rate_of(account: Account) -> TaxRate:
-    """Return the rate that an account's next invoice has: its own, or the site's."""
+    """Return the rate that an account's next invoice states: its own, or the site's; none where the provider computes it."""
+    if settings.STRIPE_TAX and collects_money():
+        return TaxRate("", 0)
     details = BillingDetails.objects.filter(account=account).first()
     if details is not None and details.tax_basis_points is not None:
         return TaxRate(details.tax_name or settings.TAX_NAME, details.tax_basis_points)
     return TaxRate(settings.TAX_NAME if settings.TAX_RATE_BASIS_POINTS else "", settings.TAX_RATE_BASIS_POINTS)
+
+
+def tax_of_part(invoice: Invoice, gross_cents: int) -> int:
+    """Return the tax within a part of a closed invoice, so that the tax of the whole is all of the invoice's."""
+    if invoice.tax_basis_points or not invoice.total_cents:
+        return tax_within(gross_cents, invoice.tax_basis_points) if invoice.tax_cents else 0
+    # Computed by the provider, perhaps of several taxes: the part's share, half to even.
+    share, rest = divmod(invoice.tax_cents * gross_cents, invoice.total_cents)
+    return share + (2 * rest > invoice.total_cents or (2 * rest == invoice.total_cents and share % 2 == 1))
 
 
 def post_tax(account: Account, tax_cents: int, *, reference: str) -> None:

@@ -70,6 +70,7 @@ def order_of(top_up: TopUp, *, customer_id: str) -> TopUpOrder:
         currency=top_up.currency,
         description="Prepaid credit",
         created_at=top_up.created_at,
+        asks_address=settings.STRIPE_TAX,
     )
 
 

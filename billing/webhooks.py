@@ -25,6 +25,7 @@ from billing import (
     invoice_refunds,
     recharging,
     repaying,
+    taxing,
     topups,
 )
 from billing.errors import ProviderRefused, ProviderUnavailable
@@ -225,6 +226,7 @@ def _customer_changed(customer_id: str) -> bool:
     if account is None:
         return False
     customers.apply_customer(account, state)
+    taxing.ask_again(account)  # It may be the address that has changed.
     return True
 
 

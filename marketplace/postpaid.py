@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from billing import credit_lines, credit_notes, outbox, sending, tax
+from billing import credit_lines, credit_notes, outbox, sending, tax, taxing
 from billing.errors import InvoiceNotOpen
 from billing.models import BillingDetails, CreditNote, Invoice
 from billing.money import Nanos, render_cents, to_decimal_string
@@ -85,6 +85,14 @@ def give_up_invoice(invoice: Invoice, *, reason: str, by: User) -> None:
         message = "The invoice is not final yet."
         raise InvoiceNotOpen(message)
     _end_invoice(invoice, "invoice.give_up", "invoice.given_up", reason=reason, by=by)
+
+
+@transaction.atomic
+def ask_tax_again(invoice: Invoice, *, by: User) -> int:
+    """Have Stripe asked again for the taxes of an account that it refused; return of how many invoices."""
+    asked = taxing.ask_again(invoice.account)
+    audit.record(_organization(invoice), action="invoice.tax_asked", target=invoice.number, by=by, details={"invoices": asked})
+    return asked
 
 
 def _end_invoice(invoice: Invoice, kind: str, action: str, *, reason: str, by: User) -> None:

@@ -171,6 +171,8 @@ TOP_UP_MAX_CENTS: Final = env_int("TOP_UP_MAX_CENTS", default=100_000, minimum=T
 # Days that an invoice of an account with a credit line may wait, and then until its calls are refused.
 INVOICE_DUE_DAYS: Final = env_int("INVOICE_DUE_DAYS", default=14, minimum=1, maximum=180)
 DUNNING_GRACE_DAYS: Final = env_int("DUNNING_GRACE_DAYS", default=7, minimum=0, maximum=180)
+# Whether Stripe Tax computes the tax of each closed invoice where the customer lives, instead of a stated rate.
+STRIPE_TAX: Final = env_bool("STRIPE_TAX", default=False)
 # The tax that prices include, in hundredths of a percent of the net amount (1900 is 19 %), and who sells, as invoices print both.
 TAX_RATE_BASIS_POINTS: Final = env_int("TAX_RATE_BASIS_POINTS", default=0, minimum=0, maximum=10_000)
 TAX_NAME: Final = env_str("TAX_NAME", default="VAT")

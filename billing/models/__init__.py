@@ -4,6 +4,7 @@ from billing.models.accounts import Account
 from billing.models.books import BooksCheckpoint, BooksRun
 from billing.models.budgets import Budget, GatewayProcess, Lease
 from billing.models.credit_notes import CreditNote, CreditNoteLine, InvoiceRefund
+from billing.models.invoice_taxes import InvoiceTax
 from billing.models.invoices import Invoice, InvoiceLine
 from billing.models.ledger import CreditExpiry, CreditGrant, CreditPool, LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.models.meters import MeterFault, MeterFeed, MeterHolding, MeterReport
@@ -41,6 +42,7 @@ __all__ = [
     "Invoice",
     "InvoiceLine",
     "InvoiceRefund",
+    "InvoiceTax",
     "LateUsage",
     "Lease",
     "LedgerAccount",

@@ -218,6 +218,7 @@ class Notice(models.Model):
         INVOICE_PAST_DUE = "invoice_past_due"
         LINE_WITHDRAWN = "line_withdrawn"  # Calls are refused until it is paid.
         LINE_RESTORED = "line_restored"
+        TAX_LOCATION = "tax_location"  # An invoice's tax waits for the customer's address.
         PLAN_UNPAID = "plan_unpaid"  # A month's fee could not be paid; the plan rests.
         PLAN_LAPSED = "plan_lapsed"  # It stayed unpaid, so the plan has ended.
 

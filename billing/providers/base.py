@@ -9,6 +9,7 @@ from uuid import UUID
 from billing.providers.base_connect import ConnectProvider
 from billing.providers.base_invoices import InvoiceProvider
 from billing.providers.base_meters import MeterProvider
+from billing.providers.base_tax import TaxProvider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +105,10 @@ class TopUpOrder:
     currency: str
     description: str
     created_at: datetime
+    asks_address: bool = False  # Whether the customer's address and tax id are asked for, and kept at the provider.
 
 
-class Provider(ConnectProvider, InvoiceProvider, MeterProvider, Protocol):
+class Provider(ConnectProvider, InvoiceProvider, MeterProvider, TaxProvider, Protocol):
     """Collects money. Each method is one call over the network; none may run inside a transaction.
 
     All raise ProviderUnavailable where it is not known whether anything happened, and

@@ -29,6 +29,7 @@ from billing.providers.connect import ConnectCalls
 from billing.providers.invoices import InvoiceCalls
 from billing.providers.metadata import reference_in
 from billing.providers.meters import MeterCalls, thin_event
+from billing.providers.taxes import TaxCalls
 
 # Metadata by which our rows are found again at Stripe.
 _ACCOUNT: Final = "farebox_account"
@@ -38,13 +39,19 @@ _PAGE: Final = 100
 # Our clock may be ahead of Stripe's by as much.
 _SLACK_S: Final = 3600
 _RETRIES: Final = 2
+# Of a Checkout session: what computing a tax needs to know of the customer, kept for the invoices to come.
+_ADDRESS: Final[Any] = {
+    "billing_address_collection": "required",
+    "tax_id_collection": {"enabled": True},
+    "customer_update": {"address": "auto", "name": "auto"},
+}
 
 stripe.enable_telemetry = False
 # The library logs parameters at INFO: names of customers. WARNING has none.
 logging.getLogger("stripe").setLevel(logging.WARNING)
 
 
-class StripeProvider(ConnectCalls, InvoiceCalls, MeterCalls):
+class StripeProvider(ConnectCalls, InvoiceCalls, MeterCalls, TaxCalls):
     """Talks to Stripe, or to the fake where `base_url` names it."""
 
     def __init__(
@@ -133,6 +140,7 @@ class StripeProvider(ConnectCalls, InvoiceCalls, MeterCalls):
                     "payment_intent_data": {"setup_future_usage": "off_session", "metadata": {_TOP_UP: str(order.reference)}},
                     "success_url": success_url,
                     "cancel_url": cancel_url,
+                    **(_ADDRESS if order.asks_address else {}),
                 },
                 {"idempotency_key": key},
             )

@@ -17,7 +17,7 @@ from django.utils import timezone
 from billing.agreements import QUOTA_PREFIX
 from billing.books import find_last_run
 from billing.ledger import ACCOUNT_SUBJECT
-from billing.models import Account, BooksRun, Budget, GatewayProcess, Lease, MeterFault, MeterFeed
+from billing.models import Account, BooksRun, Budget, GatewayProcess, InvoiceTax, Lease, MeterFault, MeterFeed
 from billing.money import CURRENCIES, Nanos, to_decimal_string
 from billing.site_hours import used_since
 from billing.sql import as_text
@@ -185,6 +185,9 @@ def _alarms(run: BooksRun | None) -> list[str]:
     faults = MeterFault.objects.filter(created_at__gt=timezone.now() - _FAULTS_FOR)
     for code, count in faults.values_list("code").annotate(count=Sum("count")).order_by("code"):
         alarms.append(f"Usage that Stripe’s meters accepted and did not count, in the last week: {count} events, {code}.")
+    refused = InvoiceTax.objects.filter(status__in=[InvoiceTax.Status.LOCATION, InvoiceTax.Status.FAILED]).count()
+    if refused:
+        alarms.append(f"Invoices whose tax Stripe has not said: {refused}. Their pages under Invoices say why.")
     check = find_last_check()
     if check is not None and check.broken_sequence is not None:
         alarms.append(f"The audit chain is broken at event {check.broken_sequence}: {check.words}.")

@@ -1,4 +1,4 @@
-"""Invoices: closed months and their corrections. Three deeds: a credit note, void, give up."""
+"""Invoices: closed months and their corrections. Four deeds: a credit note, void, give up, ask for the tax again."""
 
 from typing import Any
 from uuid import UUID
@@ -12,11 +12,13 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from billing.credit_notes import creditable_cents
 from billing.ids import uuid7
-from billing.models import CreditNote, Invoice, InvoiceLine
-from billing.money import NANOS_PER_CENT, render_percent
-from marketplace.admin.deeds import AmountBackForm, ReasonForm, bind, find_target, operator_of, run_deed
+from billing.models import CreditNote, Invoice, InvoiceLine, InvoiceTax
+from billing.money import NANOS_PER_CENT
+from billing.taxing import find_state
+from marketplace.admin.deeds import AmountBackForm, ConfirmForm, ReasonForm, bind, find_target, operator_of, run_deed
 from marketplace.admin.facts import FactAdmin, NamedColumns, show_money
-from marketplace.postpaid import correct_invoice, give_up_invoice, void_invoice
+from marketplace.invoice_taxes import tax_status_of, taxes_of
+from marketplace.postpaid import ask_tax_again, correct_invoice, give_up_invoice, void_invoice
 
 
 class CreditNoteForm(AmountBackForm):
@@ -79,8 +81,8 @@ class InvoiceAdmin(FactAdmin):
     """Closed months."""
 
     list_display = ("number", "account", "starts_at", "total", "due", "state", "trouble", "created_at")
-    list_filter = ("status",)
-    list_select_related = ("account",)
+    list_filter = ("status", ("provider_tax__status", admin.AllValuesFieldListFilter))
+    list_select_related = ("account", "provider_tax")
     search_fields = ("number", "account__name", "provider_id")
     inlines = (LineInline, NoteInline)
     fields = (
@@ -91,6 +93,7 @@ class InvoiceAdmin(FactAdmin):
         "currency",
         "total",
         "tax",
+        "tax_state",
         "due",
         "paid",
         "state",
@@ -102,8 +105,8 @@ class InvoiceAdmin(FactAdmin):
         "settled_at",
         "created_at",
     )
-    readonly_fields = ("total", "tax", "due", "paid", "state")
-    actions_detail = ("credit", "void", "give_up")
+    readonly_fields = ("total", "tax", "tax_state", "due", "paid", "state")
+    actions_detail = ("credit", "void", "give_up", "ask_tax_again")
 
     @display(description="Total", ordering="total_cents")
     def total(self, invoice: Invoice) -> str:
@@ -113,7 +116,17 @@ class InvoiceAdmin(FactAdmin):
     @display(description="Tax in it", ordering="tax_cents")
     def tax(self, invoice: Invoice) -> str:
         """What of it is tax."""
-        return f"{show_money(invoice.tax_cents * NANOS_PER_CENT, invoice.currency)} ({invoice.tax_name or 'tax'} {render_percent(invoice.tax_basis_points)} %)"
+        words = ", ".join(tax.words for tax in taxes_of(invoice)) or "none stated"
+        return f"{show_money(invoice.tax_cents * NANOS_PER_CENT, invoice.currency)} ({words})"
+
+    @display(description="Stripe Tax")
+    def tax_state(self, invoice: Invoice) -> str:
+        """How far the asking is, and why it is no further."""
+        found = find_state(invoice)
+        if found is None:
+            return "not asked"
+        recorded = f", in Stripe’s reports as {found.record_id or 'recorded before'}" if found.recorded_at else ""
+        return f"{found.status}{recorded}{f': {found.failure}' if found.failure else ''}"
 
     @display(description="Due", ordering="due_cents")
     def due(self, invoice: Invoice) -> str:
@@ -136,8 +149,9 @@ class InvoiceAdmin(FactAdmin):
 
     @display(description="Trouble")
     def trouble(self, invoice: Invoice) -> str:
-        """Why it could not be collected, if so."""
-        return invoice.failure[:60] or "–"
+        """Why it could not be collected or taxed, if so."""
+        unknown = tax_status_of(invoice) not in {InvoiceTax.Status.KNOWN, InvoiceTax.Status.WAITING}
+        return invoice.failure[:60] or (f"tax: {invoice.provider_tax.failure[:60]}" if unknown else "–")
 
     @action(description="Credit note", url_path="credit", permissions=["deed"], icon="undo")
     def credit(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -183,3 +197,15 @@ class InvoiceAdmin(FactAdmin):
 
         warning = "The debt stays, and the account's calls are refused until it is paid."
         return run_deed(self, request, title=f"Give up {invoice}", warning=warning, form=bind(ReasonForm, request), do=do, target=invoice)
+
+    @action(description="Ask for the tax again", url_path="ask-tax", permissions=["deed"], icon="percent")
+    def ask_tax_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Have Stripe asked again where it refused."""
+        invoice: Invoice = find_target(self, request, object_id)
+
+        def do(_: Any) -> None:
+            ask_tax_again(invoice, by=operator_of(request))
+
+        warning = "Stripe is asked again for each of the account's invoices whose tax it refused. A new address of the customer does that by itself."
+        form = bind(ConfirmForm, request)
+        return run_deed(self, request, title=f"Ask for the tax of {invoice}", warning=warning, form=form, do=do, target=invoice)

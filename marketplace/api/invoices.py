@@ -7,7 +7,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import models
+from billing import models, taxing
 from billing.ids import public_id
 from billing.invoicing import Bill, BillLine, upcoming_invoice
 from billing.late_usage import late_calls, seal_before
@@ -22,6 +22,7 @@ from marketplace.api.fields import Amount, Cents, Constant, Moment, PublicId, Vi
 from marketplace.api.lists import list_of, page_form, read_page, render_list
 from marketplace.api.organization import check_live
 from marketplace.errors import NotFound
+from marketplace.invoice_taxes import stated_taxes, tax_status_of, taxes_of
 
 TAG = "Invoices"
 STATUSES = [("upcoming", "upcoming"), *((status, status) for status in models.Invoice.Status.values)]
@@ -63,6 +64,15 @@ class CreditNoteView(View):
     tax = Cents(source="tax_cents")
 
 
+class TaxView(View):
+    """One tax within the total."""
+
+    name = serializers.CharField()
+    rate = serializers.CharField(source="percent", help_text="In percent of the net amount.")
+    amount = Cents(source="amount_cents")
+    reason = serializers.CharField(allow_blank=True, help_text="Stripe's, such as `reverse_charge`; empty for a rate that the site states.")
+
+
 class InvoiceView(View):
     """One month's bill: drawn from credit, and what no credit covers paid afterwards."""
 
@@ -80,6 +90,11 @@ class InvoiceView(View):
     tax = Cents(source="tax_cents")
     tax_name = serializers.CharField(allow_blank=True)
     tax_rate = serializers.CharField(help_text="In percent of the net amount.")
+    tax_status = serializers.ChoiceField(
+        choices=["known", "waiting", "location", "failed"],
+        help_text="Where Stripe computes the tax: whether it has; `location` waits for the customer's address.",
+    )
+    taxes = TaxView(many=True)
     due = Cents(source="due_cents", help_text="What no credit covered, of an account with a credit line.")
     paid = Cents(source="paid_cents")
     due_at = Moment(allow_null=True)
@@ -135,6 +150,7 @@ def _show(invoice: models.Invoice) -> dict[str, Any]:
     names = ("number", "status", "net_cents", "tax_cents", "tax_name", "due_cents", "paid_cents", "due_at")
     more = {name: getattr(invoice, name) for name in names}
     more |= {"tax_rate": render_percent(invoice.tax_basis_points), "hosted_url": invoice.hosted_url or None}
+    more |= {"taxes": list(taxes_of(invoice)), "tax_status": tax_status_of(invoice)}
     return _fields(invoice, list(invoice.lines.all()), id=invoice.pk, credit_notes=list(invoice.credit_notes.all()), **more)
 
 
@@ -145,6 +161,8 @@ def _show_upcoming(bill: Bill, rate: TaxRate) -> dict[str, Any]:
         "tax_cents": tax,
         "tax_name": rate.name,
         "tax_rate": render_percent(rate.basis_points),
+        "taxes": stated_taxes(name=rate.name, basis_points=rate.basis_points, amount_cents=tax, is_open=True),
+        "tax_status": "waiting" if taxing.is_on() else "known",
         "due_cents": 0,
         "paid_cents": 0,
         "due_at": None,
@@ -176,7 +194,11 @@ class Invoices(Endpoint):
         """List closed invoices, the newest first."""
         check_live(request)
         query = read_query(request, InvoicesQuery).validated_data
-        page = read_page(tenant_of(request).account.invoices.prefetch_related("lines", "credit_notes"), query, by="starts_at")
+        page = read_page(
+            tenant_of(request).account.invoices.select_related("provider_tax").prefetch_related("lines", "credit_notes"),
+            query,
+            by="starts_at",
+        )
         return Response(render_list(page, request, InvoiceView([_show(invoice) for invoice in page.rows], many=True).data))
 
 

@@ -74,11 +74,13 @@ def _line_rows(sheet: Sheet) -> Iterator[tuple[Any, ...]]:
             sheet.currency,
             line.late_month,
         )
-    amounts = [("carried_in", sheet.carried_in_cents), ("total", sheet.total_cents), ("net", sheet.net_cents), ("tax", sheet.tax_cents)]
+    taxes = [("tax", f"{tax.name} {tax.reason}".strip(), tax.amount_cents) for tax in sheet.taxes]
+    amounts = [("carried_in", "", sheet.carried_in_cents), ("total", "", sheet.total_cents), ("net", "", sheet.net_cents)]
+    amounts += taxes or [("tax", "" if sheet.tax_status == "known" else sheet.tax_status, sheet.tax_cents)]
     if sheet.due_cents:
-        amounts += [("credit", -sheet.covered_cents), ("due", sheet.due_cents)]
-    for kind, amount in amounts:
-        yield (kind, sheet.tax_name if kind == "tax" else "", "", "", "", "", "", plain_cents(amount), sheet.currency, "")
+        amounts += [("credit", "", -sheet.covered_cents), ("due", "", sheet.due_cents)]
+    for kind, what, amount in amounts:
+        yield (kind, what, "", "", "", "", "", plain_cents(amount), sheet.currency, "")
     for note in sheet.notes:
         for kind, amount in (("credit_note", note.total_cents), ("credit_note_tax", note.tax_cents)):
             yield (kind, note.number, "", "", "", "", "", plain_cents(-amount), sheet.currency, "")
@@ -178,11 +180,11 @@ def _state(sheet: Sheet) -> str:
 def _below(sheet: Sheet) -> list[tuple[str, str, str]]:
     """Return what stands below the total: its tax, what is due of it, and what was taken back since."""
     rows = []
-    if sheet.tax_percent:
-        words = _("Includes %(name)s of %(rate)s %%") % {"name": sheet.tax_name, "rate": sheet.tax_percent}
-        rows += [(_("Net"), "", cents(sheet.net_cents)), (words, "", cents(sheet.tax_cents))]
-    elif sheet.tax_name and not sheet.is_open:
-        rows.append((f"{sheet.tax_name}, 0 %", "", cents(0)))
+    if sheet.tax_cents:
+        rows.append((_("Net"), "", cents(sheet.net_cents)))
+    rows += [(tax.words, "", cents(tax.amount_cents)) for tax in sheet.taxes]
+    if sheet.tax_unknown and not sheet.is_open:
+        rows.append((sheet.tax_unknown, "", ""))
     if sheet.due_cents:
         covered = _("Owed from before") if sheet.covered_cents < 0 else _("Covered by prepaid credit")
         rows += [(covered, "", cents(-sheet.covered_cents)), (_("Due"), "", cents(sheet.due_cents))]

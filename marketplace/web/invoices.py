@@ -11,14 +11,14 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from billing import collecting
+from billing import collecting, taxing
 from billing.ids import parse_public_id, public_id
 from billing.invoicing import Bill, upcoming_invoice
 from billing.models import CreditGrant, CreditNote, Invoice, Price
-from billing.money import render_percent
 from billing.periods import month_of
 from billing.tax import buyer_lines, rate_of, seller_lines, tax_within
 from billing.usage import events_for
+from marketplace.invoice_taxes import SheetTax, stated_taxes, tax_status_of, taxes_of, unknown_words
 from marketplace.web.access import MemberRequest, member_required
 
 CURRENT: Final = "current"  # Stands for the number of the month that is still open.
@@ -63,14 +63,19 @@ class Sheet:
     issued_at: datetime | None  # When the month was closed.
     seller: Sequence[str]
     buyer: Sequence[str]
-    tax_name: str
-    tax_percent: str  # "19", "7.7"; empty where no tax is stated.
+    taxes: Sequence[SheetTax]
     tax_cents: int
+    tax_status: str  # "known"; or why the taxes are not.
     due_cents: int  # What no credit covered; 0 where all was.
     owed_cents: int  # What is still to be paid of it.
     pay_at: str  # The provider's page, while it can be paid there.
     due_at: datetime | None
     notes: Sequence[CreditNote]
+
+    @property
+    def tax_unknown(self) -> str:
+        """What is printed where the taxes are not known."""
+        return unknown_words(self.tax_status)
 
     @property
     def net_cents(self) -> int:
@@ -169,6 +174,7 @@ def _open_sheet(request: MemberRequest, bill: Bill) -> Sheet:
         for line in bill.lines
     ]
     account, rate = request.organization.account, rate_of(request.organization.account)
+    tax_cents = tax_within(bill.total_cents, rate.basis_points)
     return _sheet(
         bill,
         lines,
@@ -178,9 +184,9 @@ def _open_sheet(request: MemberRequest, bill: Bill) -> Sheet:
         issued_at=None,
         seller=seller_lines(),
         buyer=buyer_lines(account, fallback=request.organization.name),
-        tax_name=rate.name,
-        tax_percent=_percent(rate.basis_points),
-        tax_cents=tax_within(bill.total_cents, rate.basis_points),
+        taxes=stated_taxes(name=rate.name, basis_points=rate.basis_points, amount_cents=tax_cents, is_open=True),
+        tax_cents=tax_cents,
+        tax_status="waiting" if taxing.is_on() else "known",
         due_cents=0,
         owed_cents=0,
         pay_at="",
@@ -204,19 +210,15 @@ def _closed_sheet(request: MemberRequest, invoice: Invoice) -> Sheet:
         issued_at=invoice.created_at,
         seller=invoice.seller or seller_lines(),  # Those closed before there were any have none of their own.
         buyer=invoice.buyer or [request.organization.name],
-        tax_name=invoice.tax_name,
-        tax_percent=_percent(invoice.tax_basis_points),
+        taxes=taxes_of(invoice),
         tax_cents=invoice.tax_cents,
+        tax_status=tax_status_of(invoice),
         due_cents=invoice.due_cents,
         owed_cents=collecting.owed_cents(invoice) if may_pay else 0,
         pay_at=invoice.hosted_url if may_pay else "",
         due_at=invoice.due_at if may_pay else None,
         notes=list(invoice.credit_notes.prefetch_related("lines__line").order_by("created_at")),
     )
-
-
-def _percent(basis_points: int) -> str:
-    return render_percent(basis_points) if basis_points else ""
 
 
 def _sheet(source: Bill | Invoice, lines: Sequence[Line], **facts: Any) -> Sheet:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import stripe
 
-from billing.providers.fake import checkout, connect, delivery, payments, refunds
+from billing.providers.fake import checkout, connect, delivery, payments, refunds, taxes
 from billing.providers.fake.parameters import check_form, load_type, parse_form
 from billing.providers.fake.routes import ROUTES
 from billing.providers.fake.server import API_KEY, serving
@@ -241,6 +241,34 @@ def test_what_a_meter_does_not_count_is_told_by_a_thin_event(client: stripe.Stri
     assert note.id in [one.id for one in client.v2.core.events.list({"types": [note.type], "object_id": meter})]
 
 
+def taxed(client: stripe.StripeClient, world: World, customer: str) -> stripe.tax.Transaction:
+    """Record the tax of 8.00 within, of a customer in Germany."""
+    taxes.set_address(world, world.store.get("customer", customer), "DE")
+    made = client.v1.tax.calculations.create(
+        {"currency": "eur", "customer": customer, "line_items": [{"amount": 800, "reference": "l", "tax_behavior": "inclusive"}]}
+    )
+    return client.v1.tax.transactions.create_from_calculation({"calculation": made.id, "reference": f"of {made.id}"})
+
+
+def test_taxes_are_within_or_on_top_and_recorded_once(client: stripe.StripeClient, world: World, customer: str) -> None:
+    asked: Any = {"currency": "eur", "customer": customer, "line_items": [{"amount": 1000, "reference": "a"}]}
+    with pytest.raises(stripe.InvalidRequestError) as refusal:
+        client.v1.tax.calculations.create(asked)
+    assert refusal.value.code == "customer_tax_location_invalid"
+    taxes.set_address(world, world.store.get("customer", customer), "FR")
+
+    on_top = client.v1.tax.calculations.create(asked)
+
+    assert (on_top.amount_total, on_top.tax_amount_exclusive, on_top.tax_amount_inclusive) == (1200, 200, 0)
+    recorded = taxed(client, world, customer)
+    with pytest.raises(stripe.InvalidRequestError, match="already exists"):
+        client.v1.tax.transactions.create_from_calculation({"calculation": on_top.id, "reference": recorded.reference})
+    back: Any = {"mode": "partial", "original_transaction": recorded.id, "flat_amount": -500}
+    assert client.v1.tax.transactions.create_reversal({**back, "reference": "r1"}).type == "reversal"
+    with pytest.raises(stripe.InvalidRequestError, match="at most what is left"):
+        client.v1.tax.transactions.create_reversal({**back, "reference": "r2"})
+
+
 def test_lists_page_as_the_sdk_expects(client: stripe.StripeClient, customer: str) -> None:
     made = [client.v1.checkout.sessions.create(page(customer)).id for _ in range(5)]
 
@@ -281,8 +309,11 @@ def test_no_object_has_a_field_that_stripes_own_example_lacks(client: stripe.Str
     client.v1.transfers.reversals.create(transfer.id, {"amount": 30})
     connect.pay_out(world, world.store.get("account", str(transfer.destination)), succeeds=True)
     meter_of(client, "shape")
+    taxed(client, world, customer)
     kinds = (
         "billing.meter",
+        "tax.calculation",
+        "tax.transaction",
         "customer",
         "payment_method",
         "payment_intent",

@@ -26,11 +26,13 @@ def create_session(world: World, params: Obj) -> Obj:
         raise ApiError(message, param="success_url", code="parameter_missing")
     if customer := params.get("customer"):
         world.store.get("customer", customer, param="customer")
+    _check_collection(params)
     total, currency = _sum_up(lines)
     more = params.get("payment_intent_data") or {}
     fields = {
         "amount_subtotal": total,
         "amount_total": total,
+        "billing_address_collection": params.get("billing_address_collection"),
         "cancel_url": params.get("cancel_url"),
         "client_reference_id": params.get("client_reference_id"),
         "currency": currency,
@@ -45,12 +47,25 @@ def create_session(world: World, params: Obj) -> Obj:
         "success_url": params["success_url"],
         "url": None,
         "_intent_metadata": more.get("metadata") or {},
+        "_keeps_address": (params.get("customer_update") or {}).get("address") == "auto",
+        "_asks_tax_id": (params.get("tax_id_collection") or {}).get("enabled", False),
         "_saves_card": more.get("setup_future_usage") == "off_session",
         "_says": lines[0].get("price_data", {}).get("product_data", {}).get("name", ""),
     }
     session = world.store.add("checkout.session", "cs_test", fields)
     session["url"] = f"{world.base_url}/pay/{session['id']}"
     return world.store.save(session)
+
+
+def _check_collection(params: Obj) -> None:
+    """Refuse to collect what could not be kept."""
+    update = params.get("customer_update") or {}
+    if update and not params.get("customer"):
+        message = "`customer_update` can only be used with `customer`."
+        raise ApiError(message, param="customer_update")
+    if (params.get("tax_id_collection") or {}).get("enabled") and params.get("customer") and update.get("name") != "auto":
+        message = "Tax ID collection requires updating business name on the customer: set `customer_update[name]` to 'auto'."
+        raise ApiError(message, param="customer_update")
 
 
 def _sum_up(lines: list[Obj]) -> tuple[int, str]:

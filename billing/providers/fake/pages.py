@@ -10,7 +10,7 @@ from html import escape
 from typing import Final
 from urllib.parse import parse_qs
 
-from billing.providers.fake import checkout, connect_pages, invoice_pages, payments, refunds
+from billing.providers.fake import checkout, connect_pages, invoice_pages, payments, refunds, taxes
 from billing.providers.fake.errors import ApiError
 from billing.providers.fake.markup import buttons, choice, money, table
 from billing.providers.fake.store import Obj
@@ -90,6 +90,8 @@ def _checkout(world: World, identity: str, sent: Mapping[str, str]) -> Answer:
     if chosen := sent.get("choice"):
         try:
             _pay(world, session, chosen)
+            if session["_keeps_address"]:
+                _live(world, session["customer"], sent)
             return _redirect(session["success_url"].replace("{CHECKOUT_SESSION_ID}", identity))
         except ApiError as error:
             refusal = f'<p class="error" role="alert">{escape(str(error))} Nothing was paid; try another way.</p>'
@@ -98,10 +100,26 @@ def _checkout(world: World, identity: str, sent: Mapping[str, str]) -> Answer:
     ways = "".join(choice(name, label, number or "no card", kind) for name, label, number, kind in _CHOICES)
     back = session["cancel_url"]
     cancel = f'<p><a href="{escape(back)}">Back without paying</a></p>' if back else ""
+    asked = _address_fields() if session["_keeps_address"] else ""
     said = escape(session["_says"])
     total = money(session["amount_total"], session["currency"])
-    content = f'<p>{said}</p><p class="total">{total}</p>{refusal}<form method="post">{ways}</form>{cancel}'
+    content = f'<p>{said}</p><p class="total">{total}</p>{refusal}<form method="post">{asked}{ways}</form>{cancel}'
     return _page("Checkout", content, status=402 if refusal else 200)
+
+
+def _address_fields() -> str:
+    """Return where a customer says where they live."""
+    options = "".join(f'<option value="{place}">{place}</option>' for place in (*sorted(taxes.RATES), "US-OR"))
+    return (
+        f'<label>Country <select name="country">{options}</select></label>'
+        '<label>Tax id, if you have one <input name="tax_id" maxlength="40" autocomplete="off"></label>'
+    )
+
+
+def _live(world: World, customer_id: str, sent: Mapping[str, str]) -> None:
+    """Keep where a customer says that they live."""
+    if place := sent.get("country"):
+        taxes.set_address(world, world.store.get("customer", customer_id), place, tax_id=sent.get("tax_id", ""))
 
 
 def _pay(world: World, session: Obj, choice: str) -> None:
@@ -131,6 +149,8 @@ def _portal(world: World, token: str, sent: Mapping[str, str]) -> Answer:
         payments.detach_payment_method(world, {}, card)
     if card := sent.get("default"):
         customer = payments.update_customer(world, {"invoice_settings": {"default_payment_method": card}}, customer["id"])
+    _live(world, customer["id"], sent)
+    customer = world.store.get("customer", customer["id"])
     chosen = customer["invoice_settings"]["default_payment_method"]
     rows = "".join(
         f"<tr><td>{one['card']['brand']} …{one['card']['last4']}{' (default)' if one['id'] == chosen else ''}</td>"
@@ -139,6 +159,8 @@ def _portal(world: World, token: str, sent: Mapping[str, str]) -> Answer:
     )
     cards = table(rows) or "<p>No saved card.</p>"
     add = '<form method="post"><button name="add" value="1">Add a card (4242)</button></form>'
+    lives = (customer["address"] or {}).get("country") or "not known"
+    add += f'<h2>Address</h2><p>Country: {escape(lives)}</p><form method="post">{_address_fields()}<button>Save the address</button></form>'
     back = f'<p><a href="{escape(session["return_url"] or "/")}">Return to the site</a></p>'
     return _page("Customer portal", f"<p>{escape(customer['name'] or customer['id'])}</p>{cards}{add}{back}")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from billing.providers.fake import checkout, connect, invoices, meters, payments, refunds
+from billing.providers.fake import checkout, connect, invoices, meters, payments, refunds, taxes
 from billing.providers.fake.store import Obj
 
 
@@ -101,6 +101,20 @@ ROUTES: Final = (
         meters.list_summaries,
     ),
     _route("POST", "/v1/billing/meter_events", "billing._meter_event_create_params.MeterEventCreateParams", meters.create_event),
+    _route("POST", "/v1/tax/calculations", "tax._calculation_create_params.CalculationCreateParams", taxes.calculate),
+    _route(
+        "POST",
+        "/v1/tax/transactions/create_from_calculation",
+        "tax._transaction_create_from_calculation_params.TransactionCreateFromCalculationParams",
+        taxes.record,
+    ),
+    _route(
+        "POST",
+        "/v1/tax/transactions/create_reversal",
+        "tax._transaction_create_reversal_params.TransactionCreateReversalParams",
+        taxes.reverse,
+    ),
+    _route("GET", "/v1/tax/transactions/{id}", "tax._transaction_retrieve_params.TransactionRetrieveParams", taxes.get_transaction),
     _route("GET", "/v2/core/events", "v2.core._event_list_params.EventListParams", meters.list_events),
     _route("GET", "/v2/core/events/{id}", "v2.core._event_retrieve_params.EventRetrieveParams", meters.get_event),
 )

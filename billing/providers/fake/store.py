@@ -17,6 +17,8 @@ Obj = dict[str, Any]
 _LETTERS: Final = string.ascii_letters + string.digits
 # Objects that do not say whether they are live.
 _NO_MODE: Final = ("refund", "account", "account_link", "transfer_reversal")
+# Objects that do not say when they were made.
+_NO_TIME: Final = ("tax.calculation",)
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS object (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE, kind TEXT, body TEXT);
 CREATE INDEX IF NOT EXISTS object_by_kind ON object (kind, seq);
@@ -45,6 +47,8 @@ class Store:
         made = {"id": identity, "object": kind, "created": int(time.time()), "livemode": False, **fields}
         if kind in _NO_MODE:
             del made["livemode"]
+        if kind in _NO_TIME:
+            del made["created"]
         self._database.execute("INSERT INTO object (id, kind, body) VALUES (?, ?, ?)", (identity, kind, json.dumps(made)))
         return made
 
