@@ -59,6 +59,11 @@ class Caller:
         """DELETE a path."""
         return self._send("DELETE", path, None, {})
 
+    def send(self, method: str, path: str, body: object = None) -> Answer:
+        """Send any method, with a JSON body if there is one."""
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        return self._send(method, path, None if body is None else json.dumps(body).encode(), headers)
+
     def _send(self, method: str, path: str, payload: bytes | None, headers: Mapping[str, str]) -> Answer:
         try:
             self._connection.request(method, path, payload, {**self._headers, **headers})

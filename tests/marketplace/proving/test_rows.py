@@ -22,6 +22,7 @@ from billing.models import OutboxRow
 from billing.processes import ProcessIdentity
 from billing.providers.fake.delivery import sign
 from billing.providers.stripe import StripeProvider
+from inference.gate.report import Report
 from marketplace.gateway import idempotency
 from marketplace.gateway.idempotency import MakeClaims
 from marketplace.proving import facts_stay, rows
@@ -146,6 +147,26 @@ def hear_of_no_change(patch: Patch) -> None:
     plant_in_programs(patch, "marketplace.gateway.feed", "module.ChangeFeed._apply = lambda *_: None")
 
 
+def keep_the_environment(patch: Patch) -> None:
+    """Leave the sandbox its process's environment."""
+    plant_in_programs(patch, "inference.sandbox", "module._clear_environment = lambda **_: None")
+
+
+def limit_nothing(patch: Patch) -> None:
+    """Leave the sandbox all memory, files and processes."""
+    plant_in_programs(patch, "inference.sandbox", "module._limit_resources = lambda **_: {}")
+
+
+def pass_all(patch: Patch) -> None:
+    """Publish what nothing was found against, as if nothing ever were."""
+    patch.setattr(Report, "passed", True)
+
+
+def find_any_webhook(patch: Patch) -> None:
+    """Look webhooks up by their id alone."""
+    plant_in_programs(patch, "marketplace.api.webhooks", "module._visible = lambda _: module.WebhookEndpoint.objects.all()")
+
+
 FAULTS: list[tuple[int, Callable[[Patch], None], str]] = [
     (1, keep_what_is_orphaned, "[1-9][0-9]* calls were charged that nobody"),
     (1, say_that_a_lost_commit_took_effect, "[1-9][0-9]* were answered that are not on record"),
@@ -159,8 +180,12 @@ FAULTS: list[tuple[int, Callable[[Patch], None], str]] = [
     (12, ask_under_fresh_keys, "Stripe has"),
     (12, deliver_without_claiming, "of 12 webhooks 12 came"),
     (12, send_what_waits_no_more, "Stripe has|still wait"),
+    (7, find_any_webhook, "webhooks/{webhook_id}.* of another's was answered 200"),
     (8, hear_of_no_change, "paid a price that held from"),
     (9, hear_of_no_change, "calls were answered that began more than 1 s after"),
+    (10, keep_the_environment, "it sees the environment: .*SECRET"),
+    (10, limit_nothing, "a process in the sandbox could: .*map memory"),
+    (10, pass_all, "the gate passed a model that reads a file"),
     (11, look_at_no_receipts, "a receipt's signature"),
 ]
 
