@@ -1,7 +1,7 @@
 """What an account's plans mean for its calls: which price holds when, within which quota."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from billing.leases import BudgetSpec
 from billing.models import EVERYTHING, Plan, Subscription
+from billing.periods import month_of
 from billing.prices import terms_of
 from billing.pricing import Terms
 
@@ -37,7 +38,7 @@ class Agreement:
     unit: str
     starts_at: datetime
     first_ends_at: datetime  # The month's end that it began in.
-    ends_at: datetime | None
+    ends_at: datetime | None  # Where a fee was not paid: when what was paid ended.
     first: Allowance  # Until `first_ends_at`,
     rest: Allowance  # and from then on.
 
@@ -46,6 +47,18 @@ class Agreement:
         if moment < self.starts_at or (self.ends_at is not None and moment >= self.ends_at):
             return None
         return self.first if moment < self.first_ends_at else self.rest
+
+    def quota_at(self, moment: datetime) -> BudgetSpec | None:
+        """Return the hard quota that calls count on which run at a moment, whenever they were accepted.
+
+        That of the month in which they run, which was paid for. Of a plan that has ended: of its last month, for what is
+        left of that was paid, and a month after it was not.
+        """
+        if self.ends_at is None or moment < self.ends_at:
+            return (self.first if moment < self.first_ends_at else self.rest).quota
+        last = self.ends_at - timedelta(microseconds=1)
+        quota = (self.first if last < self.first_ends_at else self.rest).quota
+        return quota and replace(quota, past=month_of(last)[0])
 
 
 def agreements_of(account_id: UUID) -> Sequence[Agreement]:
@@ -82,7 +95,7 @@ def _agreement(row: Subscription) -> Agreement:
         unit=row.plan.unit,
         starts_at=row.starts_at,
         first_ends_at=row.first_ends_at,
-        ends_at=row.ends_at,
+        ends_at=None if row.ends_at is None else min(row.ends_at, row.paid_until),
         first=_allowance(row, terms_of(row.first_price), row.first_included_units),
         rest=_allowance(row, terms_of(row.plan.usage_price), row.plan.included_units),
     )

@@ -42,10 +42,13 @@ class BudgetSpec:
     subject: str  # "account", or the opaque name of a narrower budget: "key:<id>".
     interval: str  # "day", "month" or "total".
     limit_nanos: int | None  # None: the row's own, raised by grants. A number: the cap for each period.
+    # The first moment of a period that is over, of whose budget is taken; None: the present one.
+    past: datetime | None = None
     key: str = field(init=False, compare=False)  # Hashed once, not per call.
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", f"{self.account_id.hex}/{self.subject}")
+        past = "" if self.past is None else f"/{self.past:%Y%m%d}"
+        object.__setattr__(self, "key", f"{self.account_id.hex}/{self.subject}{past}")
 
 
 class Submitter(Protocol):
@@ -69,7 +72,7 @@ class _Lease:
     def __init__(self, spec: BudgetSpec, *, starts_at: datetime, ends_at: datetime | None) -> None:
         self.spec = spec
         self.starts_at, self.ends_at = starts_at, ends_at
-        self.ends_unix = inf if ends_at is None else ends_at.timestamp()
+        self.ends_unix = inf if ends_at is None or spec.past is not None else ends_at.timestamp()
         self.budget_id: int | None = None
         self.free = 0  # Nanos that no call holds.
         self.held = 0
@@ -226,7 +229,7 @@ class LeaseBook:
         if lease is None or now >= lease.ends_unix:
             if lease is not None:
                 self._over.append(lease)
-            starts_at, ends_at = period_of(spec.interval, datetime.fromtimestamp(now, UTC))
+            starts_at, ends_at = period_of(spec.interval, spec.past or datetime.fromtimestamp(now, UTC))
             lease = self._leases[spec.key] = _Lease(spec, starts_at=starts_at, ends_at=ends_at)
         elif lease.spec.limit_nanos != spec.limit_nanos:
             # The cap was changed. What is free was leased under the old one and goes back; the
@@ -352,5 +355,5 @@ def _exceeded(lease: _Lease, amount: int) -> BudgetExceeded:
         spent_nanos=lease.spent,
         left_nanos=lease.free + lease.left,
         asked_nanos=amount,
-        resets_at=lease.ends_at,
+        resets_at=None if lease.spec.past else lease.ends_at,
     )

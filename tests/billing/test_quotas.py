@@ -1,21 +1,24 @@
 """Tests of quotas: hard ones hold to the unit under any number of callers, soft ones charge what is beyond alone."""
 
 import asyncio
+from datetime import datetime, timedelta
 
 import pytest
 from django.utils import timezone
 
-from billing.agreements import Allowance
+from billing import agreements
+from billing.agreements import Allowance, agreements_of
 from billing.books import check_books
 from billing.errors import QuotaExceeded
 from billing.ids import uuid7
+from billing.leases import BudgetSpec
 from billing.ledger import balance
 from billing.metering import Meter, Usage
 from billing.models import Account, Budget, Plan, Subscription, UsageCounter, UsageEvent
 from billing.periods import month_of
 from billing.pricing import Terms
 from billing.refunding import refund_event
-from billing.subscriptions import subscribe, used_now
+from billing.subscriptions import renew, subscribe, used_now
 from tests.billing.facts import whole_account, with_meter
 from tests.billing.planned import FEE, allowance_of, hard, soft
 
@@ -137,3 +140,69 @@ def test_a_soft_quota_charges_the_overage_beyond_it_alone(account: Account) -> N
     assert UsageCounter.objects.get().units == 140
     assert used_now(Subscription.objects.get()).units == 140
     assert check_books() == []
+
+
+async def run_accepted(meter: Meter, account: Account, terms: Terms, quota: BudgetSpec | None, *, calls: int) -> int:
+    """Run rows that were accepted at a price before; return how many the quota let through."""
+    served = 0
+    for _ in range(calls):
+        try:
+            hold = await meter.hold([whole_account(account)], 0, quota=quota, units=1)
+        except QuotaExceeded:
+            continue
+        try:
+            receipt = await meter.settle(hold, usage_under(account, terms))
+        finally:
+            hold.release()
+        meter.mark_delivered(receipt.seq)
+        served += 1
+    return served
+
+
+def last_month() -> datetime:
+    return month_of(month_of(timezone.now())[0] - timedelta(days=1))[0]
+
+
+def test_rows_of_a_plan_that_has_ended_have_what_is_left_of_its_last_month(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three units of last month were paid for. The rows run today; no month's quota is given for nothing."""
+    monkeypatch.setattr(agreements, "_KEPT", timedelta(days=99))  # Rows wait for eight days; here, for a month.
+    row = subscribe(account, hard(included=3), by="anna", now=last_month())
+    Subscription.objects.filter(pk=row.pk).update(state="ended", reason="cancelled", ends_at=row.paid_until)
+    (agreement,) = agreements_of(account.pk)
+    quota = agreement.quota_at(timezone.now())
+
+    served = with_meter(lambda meter: run_accepted(meter, account, agreement.first.terms, quota, calls=5))
+
+    assert served == 3
+    budget = Budget.objects.get(subject__startswith="quota:")
+    assert (budget.starts_at, budget.spent_nanos, budget.leased_nanos) == (last_month(), 3, 0)
+    assert check_books() == []
+
+
+def test_rows_of_a_plan_that_goes_on_count_on_the_month_in_which_they_run(account: Account) -> None:
+    """Begun in mid-month, with a part of the units; accepted at that part's price; run in the month after."""
+    row = subscribe(account, hard(included=10), by="anna", now=last_month() + timedelta(days=20))
+    renew(row.pk, grace=timedelta(days=3))
+    (agreement,) = agreements_of(account.pk)
+    quota = agreement.quota_at(timezone.now())
+
+    served = with_meter(lambda meter: run_accepted(meter, account, agreement.first.terms, quota, calls=12))
+
+    assert (served, used_now(Subscription.objects.get()).units) == (10, 10)
+    assert Budget.objects.get(subject__startswith="quota:").starts_at == month_of(timezone.now())[0]
+    assert check_books() == []
+
+
+def test_a_plan_that_lapsed_covers_nothing_of_the_month_that_was_not_paid(account: Account) -> None:
+    row = subscribe(account, hard(included=3), by="anna", now=last_month())
+    lapsed = row.paid_until + timedelta(days=3)
+    Subscription.objects.filter(pk=row.pk).update(state="ended", reason="lapsed", ends_at=lapsed)
+    Subscription.objects.filter(pk=row.pk).update(ends_at=max(lapsed, timezone.now()))  # So that it is still known.
+
+    (agreement,) = agreements_of(account.pk)
+
+    assert agreement.at(row.paid_until - timedelta(seconds=1)) is not None
+    assert agreement.at(row.paid_until) is None
+    quota = agreement.quota_at(row.paid_until + timedelta(days=1))
+    assert quota is not None
+    assert quota.past == last_month()

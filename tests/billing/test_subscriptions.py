@@ -49,6 +49,19 @@ def test_a_fee_is_an_event_with_a_receipt_on_the_bill_and_in_the_books(account: 
     assert list(rederive(account, since=month_of(now)[0], until=month_of(now)[1])) == []
 
 
+def test_a_fee_counts_on_no_cap(account: Account) -> None:
+    """Else a fee could use up the cap, and stop the calls that it has just paid for."""
+    starts_at, ends_at = month_of(timezone.now())
+    period = {"interval": "month", "starts_at": starts_at, "ends_at": ends_at}
+    cap = Budget.objects.create(account=account, subject="organization_month", limit_nanos=1, **period)
+
+    subscribe(account, hard(), by="anna")
+
+    cap.refresh_from_db()
+    assert (cap.spent_nanos, cap.leased_nanos) == (0, 0)
+    assert UsageEvent.objects.get().budgets == str(Budget.objects.get(account=account, subject="account").pk)
+
+
 def test_a_fee_that_cannot_be_paid_changes_nothing() -> None:
     poor = open_account(name="poor")
 
