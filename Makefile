@@ -21,7 +21,7 @@ ALONE := tests/flows tests/browser
 SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-postgres test-ray check format bench soak state-machine lock migrate-check clean
+.PHONY: help run setup test test-postgres test-ray check format bench bench-flat soak state-machine lock migrate-check clean
 
 help: ## Show what there is.
 	@echo "make TARGET, where TARGET is one of:"
@@ -66,6 +66,9 @@ format: $(DEV_STAMP) ## Format the code and mend what can be mended by itself.
 
 bench: $(DEV_STAMP) ## Measure the metered gateway against bare ONNX Runtime: BENCH_ARGS='--rounds 4 --seconds 6'. PROVIDER=cuda: a GPU against the CPU.
 	$(PY) -m tests.bench.$(if $(filter cuda,$(PROVIDER)),cuda,run) $(BENCH_ARGS)
+
+bench-flat: $(DEV_STAMP) ## Does a call cost the same with 1,000 models, 100,000 keys, ten million past calls? FILLED=folder of tests.bench.scale
+	$(PY) -m tests.bench.flat $(if $(FILLED),--filled $(FILLED)) $(BENCH_ARGS)
 
 soak: $(DEV_STAMP) ## Every kind of caller at once for MINUTES=10: who got no answer, and what grew?
 	$(PY) -m tests.bench.soak --minutes $(or $(MINUTES),10) $(SOAK_ARGS)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db.models import Count, F, Sum
 from django.http import HttpRequest
 from django.utils import timezone
@@ -30,6 +31,8 @@ from marketplace.problems import PROBLEMS
 from marketplace.site_figures import outbox_age_s
 
 _MINUTES: Final = 60
+# A minute's calls have settled so long after it began: one runs for a minute at most, and is written with those beside it.
+_MINUTE_OVER: Final = timedelta(minutes=4)
 # Accounts that an alarm names.
 _NAMED: Final = 10
 # A process that has not spoken for so long is taken for dead and reclaimed.
@@ -88,7 +91,7 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
         "bars": _bars(minutes, now),
         "bar_height": _BAR_HEIGHT,
         "busiest": max((answered + refused for answered, refused in minutes.values()), default=0),
-        "refusals": _refusals(now),
+        "refusals": _refusals(now) if any(refused for _, refused in minutes.values()) else [],
         "refused_by_gateways": _refused_by_gateways(now),
         "processes": _processes(now),
         "as_of": now,
@@ -97,20 +100,22 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
 
 
 def _calls_by_minute(now: datetime) -> dict[datetime, tuple[int, int]]:
-    """Return (answered, refused) of each minute of the last hour that had any."""
-    recent = RequestLog.objects.filter(occurred_at__gt=now - timedelta(minutes=_MINUTES))
-    rows = (
-        recent.annotate(minute=as_text("occurred_at", "2026-11-30 16:59"))
-        .values_list("minute", "status")
-        .annotate(calls=Count("*"))
-        .order_by()
-    )
-    minutes: dict[datetime, tuple[int, int]] = {}
-    for text, status, calls in rows:
+    """Return (answered, refused) of each minute of the last hour that had any; those that are over are counted once."""
+    this_minute = now.replace(second=0, microsecond=0)
+    last = [this_minute - timedelta(minutes=back) for back in reversed(range(_MINUTES))]
+    names = {minute: f"calls-of-minute:{minute:%Y%m%d%H%M}" for minute in last}
+    kept = cache.get_many(names.values())
+    minutes: dict[datetime, tuple[int, int]] = {minute: kept[name] for minute, name in names.items() if name in kept}
+    since = next(minute for minute in names if minute not in minutes)  # The running one never is.
+    rows = RequestLog.objects.filter(occurred_at__gte=since).annotate(minute=as_text("occurred_at", "2026-11-30 16:59"))
+    counted: dict[datetime, tuple[int, int]] = {minute: (0, 0) for minute in names if minute >= since}
+    for text, status, calls in rows.values_list("minute", "status").annotate(calls=Count("*")).order_by():
         minute = datetime.fromisoformat(text).replace(tzinfo=UTC)
-        answered, refused = minutes.get(minute, (0, 0))
-        minutes[minute] = (answered + calls, refused) if status == 200 else (answered, refused + calls)
-    return minutes
+        answered, refused = counted.get(minute, (0, 0))
+        counted[minute] = (answered + calls, refused) if status == 200 else (answered, refused + calls)
+    over = {names[minute]: calls for minute, calls in counted.items() if minute in names and now - minute > _MINUTE_OVER}
+    cache.set_many(over, timeout=_MINUTES * 60)
+    return {minute: calls for minute, calls in (minutes | counted).items() if any(calls)}
 
 
 def _traffic(minutes: dict[datetime, tuple[int, int]], now: datetime) -> list[Figure]:

@@ -1,7 +1,9 @@
 from datetime import timedelta
 from typing import Any
 
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from billing.ids import uuid7
@@ -134,3 +136,17 @@ def test_the_gateways_tell_of_their_engines_and_of_strangers(desk: Client) -> No
     assert rows[two.pk.hex[-8:]]["queue"] == "–"  # It has not told yet.
     assert context["refused_by_gateways"] == [("key_unknown", 7), ("rate_limited", 4)]  # Not those of one that has ended.
     assert GatewayReport.objects.count() == 2
+
+
+def test_minutes_that_are_over_are_counted_once(desk: Client, key: ApiKey) -> None:
+    refuse(key, "rate_limited", minutes_ago=30)
+    refuse(key, "rate_limited", minutes_ago=1)
+    first = figures(desk)["Refused this hour"].value
+    refuse(key, "rate_limited", minutes_ago=1)
+    with CaptureQueriesContext(connection) as queries:
+        second = figures(desk)["Refused this hour"].value
+
+    assert (first, second) == ("2", "3")
+    (statement,) = [query["sql"] for query in queries if "SUBSTR" in query["sql"].upper() and "requestlog" in query["sql"]]
+    began = timezone.now() - timedelta(minutes=6)
+    assert f"{began:%Y-%m-%d %H:%M}" < statement.split(" >= ")[1].strip("'")
