@@ -9,16 +9,20 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import Count, Max, Q, Sum
 from django.db.models.functions import TruncDay
+from django.utils import timezone
 
 from billing import feeding
 from billing.feeding import UNIT, Hour
 from billing.models import MeterFeed, MeterHolding, MeterReport
+from billing.periods import day_of
 
 Sums = dict[Any, int]
 Status = MeterReport.Status
 # What was accepted so shortly before the meter was looked at may not be counted yet.
 _COUNTED_AFTER: Final = timedelta(hours=1)
 _POSTED_AGAIN: Final = timedelta(hours=1)
+# Days that the hourly check compares: nothing is told or looked at of those before, which were compared then.
+_LOOKED_AT_FOR: Final = feeding.TAKEN_FOR + timedelta(days=6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +51,14 @@ def meter_sums() -> Iterator[tuple[str, Sums, Sums]]:
         unit = UNIT[MeterFeed.Quantity(feed.quantity)]
         if feed.fed_at is not None:
             yield f"meter reports {feed}", *_reports(feed)
-        held, accepted = _held(feed)
+        held, accepted = _held(feed, since=timezone.now() - _LOOKED_AT_FOR)
         yield f"meter {feed}", {key: value * unit for key, value in held.items()}, {key: value * unit for key, value in accepted.items()}
 
 
 def meter_statement(feed: MeterFeed) -> MeterStatement:
     """Return where all is that was posted since a feed began."""
     unit = UNIT[MeterFeed.Quantity(feed.quantity)]
-    posted = sum(feeding.posted_amounts(feed).values())
+    posted = sum(feeding.posted_by_account(feed).values())
     rows = MeterReport.objects.filter(feed=feed)
     sums = rows.aggregate(amount=Sum("amount"), value=Sum("value"))
     by_status = {status: unit * int(total) for status, total in rows.order_by().values_list("status").annotate(total=Sum("value"))}
@@ -77,9 +81,7 @@ def _reports(feed: MeterFeed) -> tuple[Sums, Sums]:
     assert feed.fed_at is not None
     rows = MeterReport.objects.filter(feed=feed).order_by()
     found = {account: int(total) for account, total in rows.values_list("account").annotate(total=Sum("amount"))}
-    facts: dict[UUID, int] = {}
-    for hour, amount in feeding.posted_amounts(feed).items():
-        facts[hour.account] = facts.get(hour.account, 0) + amount
+    facts = feeding.posted_by_account(feed)
     recent: dict[UUID, list[Hour]] = {}
     for hour in feeding.posted_amounts(feed, since=feed.fed_at - _POSTED_AGAIN):
         recent.setdefault(hour.account, []).append(hour)
@@ -89,10 +91,21 @@ def _reports(feed: MeterFeed) -> tuple[Sums, Sums]:
     return found, facts
 
 
-def _held(feed: MeterFeed) -> tuple[Sums, Sums]:
-    """Return what a meter holds and what it accepted by account and day: of the days that were looked at since all was settled."""
+def _held(feed: MeterFeed, *, since: datetime | None = None) -> tuple[Sums, Sums]:
+    """Return what a meter holds and what it accepted by account and day: of the days that were looked at since all was settled.
+
+    Args:
+        feed: The meter.
+        since: Leave earlier days out; None: leave out none.
+    """
     told: dict[tuple[UUID, datetime], tuple[int, datetime | None, int]] = {}
-    days = MeterReport.objects.filter(feed=feed).exclude(status=Status.EMPTY).annotate(day=TruncDay("counted_at", tzinfo=UTC)).order_by()
+    since = since or feed.started_at
+    days = (
+        MeterReport.objects.filter(feed=feed, counted_at__gte=day_of(since)[0])
+        .exclude(status=Status.EMPTY)
+        .annotate(day=TruncDay("counted_at", tzinfo=UTC))
+        .order_by()
+    )
     accepted = Q(status=Status.ACCEPTED)
     sums = days.values_list("account", "day").annotate(
         total=Sum("value", filter=accepted), last=Max("settled_at", filter=accepted), unsent=Count("pk", filter=Q(status=Status.WAITING))
@@ -101,7 +114,9 @@ def _held(feed: MeterFeed) -> tuple[Sums, Sums]:
         told[account, day] = (int(total or 0), last, unsent)
     found: Sums = {}
     facts: Sums = {}
-    for account, day, value, looked_at in MeterHolding.objects.filter(feed=feed).values_list("account", "day", "value", "looked_at"):
+    for account, day, value, looked_at in MeterHolding.objects.filter(feed=feed, day__gte=day_of(since)[0]).values_list(
+        "account", "day", "value", "looked_at"
+    ):
         of_day, last, unsent = told.get((account, day), (0, None, 0))
         if not unsent and (last is None or last < looked_at - _COUNTED_AFTER):
             found[f"{account} on {day:%Y-%m-%d}"], facts[f"{account} on {day:%Y-%m-%d}"] = value, of_day

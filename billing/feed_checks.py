@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from billing.feeding import TAKEN_FOR, find_feeds
 from billing.models import Account, Customer, MeterFault, MeterFeed, MeterHolding, MeterReport, StripeEvent
+from billing.periods import day_of
 from billing.providers import collects_money, provider
 from billing.providers.base_meters import MeterFaultState
 
@@ -36,7 +37,7 @@ def look_at_meters(*, now: datetime | None = None, again: bool = False) -> int:
     now = now or timezone.now()
     if not collects_money():
         return 0
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = day_of(now)[0]
     if now < today + _LOOK_AFTER and not again:
         return 0
     looked = 0
@@ -64,7 +65,7 @@ def _look(feed: MeterFeed, account: Account, *, since: datetime, today: datetime
         return False
     held = provider().metered(feed.meter_id, customer=customer_id, since=since, until=today, by="day")
     told = MeterReport.objects.filter(feed=feed, account=account, counted_at__gte=since, counted_at__lt=today).exclude(status=Status.EMPTY)
-    days = {moment.replace(hour=0) for moment in told.values_list("counted_at", flat=True)} | {day for day, value in held.items() if value}
+    days = {day_of(moment)[0] for moment in told.values_list("counted_at", flat=True)} | {day for day, value in held.items() if value}
     with transaction.atomic():
         for day in sorted(days):
             values = {"value": held.get(day, 0), "looked_at": now}

@@ -94,6 +94,12 @@ def posted_amounts(feed: MeterFeed, hours: Sequence[Hour] | None = None, *, sinc
     return sums if hours is None else {one: sums.get(one, 0) for one in hours}
 
 
+def posted_by_account(feed: MeterFeed) -> dict[UUID, int]:
+    """Return what was posted since a feed began, in nanos or calls, by account: summed by the database."""
+    rows = UsagePosting.objects.filter(hour__gte=feed.started_at).values_list("account").order_by()
+    return {account: int(total or 0) for account, total in rows.annotate(total=Sum(_COLUMN[Quantity(feed.quantity)]))}
+
+
 def reported_amounts(feed: MeterFeed, hours: Sequence[Hour]) -> dict[Hour, tuple[int, int]]:
     """Return what reports of these hours of one account come to, and how many there are."""
     rows = MeterReport.objects.filter(feed=feed, account=hours[0].account, hour__in={one.hour for one in hours})
