@@ -11,6 +11,7 @@ import pytest
 
 from billing.ids import parse_public_id
 from tests.flows.calls import Answer, Caller
+from tests.flows.claims import ClaimsOfTheDead
 from tests.flows.crowd import assert_books_fold, wait_until_nothing_is_held
 from tests.flows.server import Site, start_site
 
@@ -83,7 +84,7 @@ def assert_charged_once_each(site: Site, lines: list[dict[str, Any]]) -> None:
 def test_kill_9_of_celery_and_gateway_charges_each_row_once(own_site: Site) -> None:
     site, seed = own_site, random.randrange(10**6)
     print(f"seed {seed}")
-    instants = random.Random(seed)
+    instants, claims = random.Random(seed), ClaimsOfTheDead(site)
     caller = Caller(site.port, site.key)
     address = post_batch(caller, ROWS)
 
@@ -93,7 +94,8 @@ def test_kill_9_of_celery_and_gateway_charges_each_row_once(own_site: Site) -> N
             site.kill_gateway()
             site.wait_until_healthy(timeout_s=90)
         else:
-            site.kill_celery()
+            claims.kill_celery()
+    claims.end()
     batch = wait_until_completed(caller, address, timeout_s=240)
     lines = result_lines(caller, address)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.flows.calls import Caller
+from tests.flows.claims import ClaimsOfTheDead
 from tests.flows.server import Site, start_site
 from tests.marketplace.webhooks.receiver import receiver
 
@@ -24,7 +25,7 @@ def open_site() -> Iterator[Site]:
 def test_kill_9_of_celery_loses_no_message(open_site: Site) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
-    instants = random.Random(seed)
+    instants, claims = random.Random(seed), ClaimsOfTheDead(open_site)
     caller = Caller(open_site.port, open_site.key)
     with receiver(before_answer=lambda _: time.sleep(0.05)) as told:
         assert caller.post("/v1/webhooks", {"url": told.url, "events": ["prediction.succeeded"]}).status == 201
@@ -32,8 +33,9 @@ def test_kill_9_of_celery_loses_no_message(open_site: Site) -> None:
         for _ in range(6):
             accepted += [caller.predict(prefer="respond-async").json()["id"] for _ in range(5)]
             time.sleep(instants.uniform(0.2, 1.5))
-            open_site.kill_celery()
-        deadline = time.monotonic() + 200  # A claim of a dead runner ends after 60 s, of a dead deliverer after 45 s.
+            claims.kill_celery()
+        claims.end()
+        deadline = time.monotonic() + 200  # What was claimed just after we looked ends after 60 s, a delivery after 45 s.
         while len({json.loads(body)["data"]["id"] for _, body in told.received}) < len(accepted):
             assert time.monotonic() < deadline, f"{len(told.received)} of {len(accepted)}"
             time.sleep(0.5)
