@@ -21,7 +21,7 @@ ALONE := tests/flows tests/browser
 SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-postgres test-ray check format bench bench-flat soak state-machine lock migrate-check clean
+.PHONY: help run setup test test-postgres test-ray check check-types check-rest format bench bench-flat soak state-machine lock migrate-check clean
 
 help: ## Show what there is.
 	@echo "make TARGET, where TARGET is one of:"
@@ -47,9 +47,15 @@ test-ray: $(RAY_STAMP) ## Install Ray beside the rest and run the tests of ENGIN
 	$(PY) -m pytest tests/inference/test_ray_pool.py tests/flows/test_ray.py $(PYTEST_ARGS)
 
 check: $(DEV_STAMP) ## Check format, lint, types, imports, migrations and deployment settings.
+	@# The types take as long as all the rest: each has a core.
+	@$(MAKE) --no-print-directory -j2 check-types check-rest
+
+check-types: $(DEV_STAMP)
+	$(PY) -m mypy
+
+check-rest: $(DEV_STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 	$(MAKE) --no-print-directory migrate-check
 	@# As deployed: over HTTPS, on PostgreSQL. Nothing is connected to or kept.

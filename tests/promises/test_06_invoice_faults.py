@@ -114,6 +114,7 @@ def test_months_are_collected_once_under_faults(till: Till, seed: int) -> None:
     assert check_books() == []
 
 
+@pytest.mark.slow
 def test_500_orders_of_the_same_webhooks_end_in_one_state(till: Till) -> None:
     life = Life(till, 99)
     till.world.faults.probability = 0.0
