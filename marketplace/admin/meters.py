@@ -3,6 +3,8 @@
 from typing import Any
 
 from django.contrib import admin
+from django.utils.html import format_html_join
+from django.utils.safestring import mark_safe
 from unfold.decorators import display
 
 from billing.feed_books import MeterStatement, meter_statement
@@ -59,7 +61,7 @@ class MeterFeedAdmin(FactAdmin):
     @display(description="Where it is")
     def statement(self, feed: MeterFeed) -> str:
         """Where all is that was posted."""
-        return "; ".join(statement_text(feed, meter_statement(feed)))
+        return format_html_join(mark_safe("<br>"), "{}", ((line,) for line in statement_text(feed, meter_statement(feed))))
 
 
 @admin.register(MeterReport)
