@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from django.utils.functional import lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -28,6 +29,18 @@ def money(nanos: int | None, currency: str | None = None) -> str:
         return "–"
     text = to_decimal_string(abs(nanos), places=2)
     return f"{'-' if nanos < 0 else ''}{SYMBOLS[currency or _currency.get()]}{text}"
+
+
+def in_currency(label: Any, currency: str | None = None) -> Any:
+    """Return a field's label with the currency that it is in, of the page where none is given: "Monthly cap, in USD". Lazy."""
+    return _named(label, currency)
+
+
+def _name(label: Any, currency: str | None) -> str:
+    return _("%(label)s, in %(currency)s") % {"label": label, "currency": (currency or _currency.get()).upper()}
+
+
+_named = lazy(_name, str)
 
 
 def units_of(units: int, unit: str) -> str:

@@ -13,7 +13,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from billing.ids import public_id, uuid7
-from billing.money import CURRENCY, to_decimal_string
+from billing.money import to_decimal_string
 from billing.periods import render_moment
 from marketplace.errors import AlreadyEnded, BatchInvalid, MarketplaceError, ModelNotFound
 from marketplace.models import ApiKey, Batch, CatalogueModel, ModelVersion, Organization, Prediction
@@ -299,7 +299,7 @@ def batch_fields(batch: Batch) -> dict[str, Any]:
             "cancelled": progress.cancelled,
         },
         "cost": to_decimal_string(progress.charge_nanos),
-        "currency": CURRENCY,
+        "currency": batch.organization.account.currency,
         "reason": batch.reason or None,
         "created_at": render_moment(batch.created_at),
         "started_at": render_moment(batch.started_at) if batch.started_at else None,

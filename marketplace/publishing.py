@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from billing.errors import PriceInvalid
 from billing.models import Price
-from billing.money import CURRENCY
 from billing.prices import set_price, shape_of_price
 from billing.pricing import Shape
 from billing.shapes import render_shape
@@ -295,7 +294,7 @@ def set_version_price(
     *,
     unit_nanos: int | None = None,
     shape: Shape | None = None,
-    currency: str = CURRENCY,
+    currency: str | None = None,
     effective_from: datetime | None,
     by: Actor,
 ) -> Price:
@@ -307,7 +306,7 @@ def set_version_price(
         version: Whose.
         unit_nanos: The price of each unit, for a plain price.
         shape: Any other price.
-        currency: The accounts that pay it; prices in other currencies stay.
+        currency: The accounts that pay it; prices in other currencies stay. None: the site's.
         effective_from: None for now. A price that can be dearer must come `PRICE_NOTICE_DAYS` after today.
         by: Who sets it.
 
@@ -319,6 +318,7 @@ def set_version_price(
     if last is None:
         message = f"{version.sku} was never priced: publish it with a unit first."
         raise PriceInvalid(message)
+    currency = currency or settings.CURRENCY
     price = set_price(
         sku=version.sku,
         unit=last.unit,

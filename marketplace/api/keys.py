@@ -9,7 +9,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.ids import parse_public_id
-from billing.money import CURRENCY
 from marketplace import keys
 from marketplace.api.authentication import key_of, tenant_of
 from marketplace.api.documented import operation
@@ -37,7 +36,7 @@ class KeyView(View):
     allowed_cidrs = serializers.ListField(child=serializers.CharField(), help_text="Empty allows all.")
     rate_per_minute = serializers.IntegerField(allow_null=True)
     monthly_cap = Amount(source="monthly_cap_nanos", allow_null=True)
-    currency = Constant(CURRENCY)
+    currency = serializers.CharField(source="organization.account.currency")
     created_at = Moment()
     expires_at = Moment(allow_null=True)
     revoked_at = Moment(allow_null=True)
@@ -88,13 +87,13 @@ KeysQuery = page_form("key", "KeysQuery")
 
 def _visible(request: Request) -> QuerySet[ApiKey]:
     """The keys the caller may see: a test key none of the live ones."""
-    rows = tenant_of(request).keys.issued()
+    rows = tenant_of(request).keys.issued().select_related("organization__account")
     return rows if key_of(request).livemode else rows.filter(livemode=False)
 
 
 def _find(request: Request, key_id: str) -> ApiKey:
     value = parse_public_id("key", key_id)
-    key = _visible(request).select_related("organization").filter(pk=value).first() if value else None
+    key = _visible(request).filter(pk=value).first() if value else None
     if key is None:
         raise NotFound
     return key

@@ -8,7 +8,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.ids import parse_public_id
-from billing.money import CURRENCY
 from marketplace.api.authentication import key_of, tenant_of
 from marketplace.api.documented import operation
 from marketplace.api.endpoint import Endpoint, read_query
@@ -45,7 +44,7 @@ class RequestView(View):
     unit = serializers.CharField()
     units = serializers.IntegerField()
     cost = Amount(source="charge_nanos")
-    currency = Constant(CURRENCY)
+    currency = serializers.CharField(source="organization.account.currency")
     batch_rows = serializers.IntegerField(help_text="Rows that shared the run.")
     timing = TimingView(source="*")
     occurred_at = Moment()
@@ -74,7 +73,7 @@ RequestsQuery = page_form(
 
 def _visible(request: Request) -> QuerySet[RequestLog]:
     """The organization's calls; to a test key only the test ones."""
-    rows = tenant_of(request).requests.select_related("version__model__owner")
+    rows = tenant_of(request).requests.select_related("version__model__owner", "organization__account")
     return rows if key_of(request).livemode else rows.filter(livemode=False)
 
 

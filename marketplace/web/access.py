@@ -4,13 +4,13 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, Final, ParamSpec, cast
 
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from billing.money import CURRENCY
 from marketplace.amounts import use_currency
 from marketplace.models import Organization, User
 
@@ -35,7 +35,7 @@ def find_organization(request: HttpRequest) -> Organization | None:
         chosen = next((one for one in joined if one.slug == request.session.get(_SESSION)), None)
         setattr(request, _CACHE, chosen or (joined[0] if joined else None))
         found = cast("Organization | None", getattr(request, _CACHE))
-        use_currency(found.account.currency if found else CURRENCY)
+        use_currency(found.account.currency if found else settings.CURRENCY)
     return cast("Organization | None", getattr(request, _CACHE))
 
 

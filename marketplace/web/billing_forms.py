@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy
 
 from billing.models import AutoRecharge
 from billing.money import NANOS_PER_CENT, to_decimal_string
+from marketplace.amounts import in_currency
 from marketplace.web.key_forms import AmountField
 
 
@@ -29,16 +30,16 @@ class CentsField(AmountField):
 class TopUpForm(forms.Form):
     """How much credit to buy."""
 
-    amount = CentsField(label=gettext_lazy("Another amount, in dollars"))
+    amount = CentsField(label=in_currency(gettext_lazy("Another amount")))
 
 
 class RechargeForm(forms.Form):
     """When to buy credit by itself, how much, and how much in a month."""
 
-    threshold = CentsField(label=gettext_lazy("When the balance is below, in dollars"))
-    amount = CentsField(label=gettext_lazy("Charge the card, in dollars"))
+    threshold = CentsField(label=in_currency(gettext_lazy("When the balance is below")))
+    amount = CentsField(label=in_currency(gettext_lazy("Charge the card")))
     monthly_ceiling = CentsField(
-        label=gettext_lazy("In a month at most, in dollars"),
+        label=in_currency(gettext_lazy("In a month at most")),
         help_text=gettext_lazy("Calendar months in UTC. Top-ups by hand do not count."),
     )
 

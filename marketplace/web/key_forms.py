@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from billing.errors import AmountMalformed
 from billing.money import parse_amount, to_decimal_string
-from marketplace.amounts import SYMBOLS
+from marketplace.amounts import SYMBOLS, in_currency
 from marketplace.keys import SCOPES, KeySettings
 from marketplace.models import ApiKey
 
@@ -61,7 +61,7 @@ class KeyForm(forms.Form):
         widget=forms.CheckboxSelectMultiple,
     )
     monthly_cap = AmountField(
-        label=gettext_lazy("Monthly cap, in dollars"), help_text=gettext_lazy("Calls that could go beyond it are refused. Empty: no cap.")
+        label=in_currency(gettext_lazy("Monthly cap")), help_text=gettext_lazy("Calls that could go beyond it are refused. Empty: no cap.")
     )
     expires_on = forms.DateField(
         label=gettext_lazy("Last day"),
@@ -136,7 +136,7 @@ class CapForm(forms.Form):
     """What a key may spend in a month."""
 
     monthly_cap = AmountField(
-        label=gettext_lazy("Monthly cap, in dollars"),
+        label=in_currency(gettext_lazy("Monthly cap")),
         help_text=gettext_lazy("Below what is spent already, it stops the key at once. Empty: no cap."),
     )
 

@@ -5,10 +5,12 @@ from datetime import UTC
 from typing import Any, Final
 
 from django import forms
+from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext_lazy
 
 from billing.models import Price
+from marketplace.amounts import in_currency
 from marketplace.models import CatalogueModel
 from marketplace.models.catalogue import model_name
 from marketplace.web.key_forms import AmountField
@@ -85,7 +87,7 @@ class VersionForm(forms.Form):
         label="tokenizer.json", required=False, help_text=gettext_lazy("With a pipeline that names it: word pieces, as BERT has them.")
     )
     unit = forms.ChoiceField(label=gettext_lazy("What is charged"), choices=Price.Unit, initial=Price.Unit.ROW)
-    unit_price = PriceField(label=gettext_lazy("Price of one, in dollars"), help_text=gettext_lazy("Such as 0.000001."))
+    unit_price = PriceField(label=in_currency(gettext_lazy("Price of one"), settings.CURRENCY), help_text=gettext_lazy("Such as 0.000001."))
     int8_tolerance = forms.FloatField(
         label=gettext_lazy("Tolerance of int8"),
         required=False,
@@ -120,7 +122,7 @@ class ShareForm(forms.Form):
 class PriceForm(forms.Form):
     """A new price."""
 
-    unit_price = PriceField(label=gettext_lazy("New price, in dollars"))
+    unit_price = PriceField(label=in_currency(gettext_lazy("New price"), settings.CURRENCY))
     effective_from = forms.DateTimeField(
         label=gettext_lazy("From"),
         required=False,

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from billing.pricing import Shape, Terms, Tier, dearest_unit
-from marketplace.amounts import money, price_notes, price_rows, price_words, use_currency
+from marketplace.amounts import in_currency, money, price_notes, price_rows, price_words, use_currency
 
 TIERS = (
     Tier(up_to=1000, unit_nanos=2_000_000),
@@ -53,3 +53,14 @@ def test_amounts_are_written_in_the_accounts_currency() -> None:
 
     assert contextvars.copy_context().run(write) == "-¥1.50"
     assert money(1_500_000_000) == "$1.50"
+
+
+def test_a_label_names_the_currency_when_it_is_shown() -> None:
+    label, fixed = in_currency("Monthly cap"), in_currency("New price", "eur")
+
+    def write() -> list[str]:
+        use_currency("cny")
+        return [str(label), str(fixed)]
+
+    assert contextvars.copy_context().run(write) == ["Monthly cap, in CNY", "New price, in EUR"]
+    assert str(label) == "Monthly cap, in USD"

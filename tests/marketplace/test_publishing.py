@@ -229,6 +229,16 @@ def test_a_higher_price_of_a_live_version_needs_notice_and_a_lower_one_none(mode
     assert [terms.unit_nanos for _, terms in price_history(version.sku)] == [1_000, 3_000, 2_000, 4_000]
 
 
+def test_a_new_price_is_in_the_sites_currency_unless_another_is_said(model: CatalogueModel, settings: Any) -> None:
+    settings.CURRENCY = "eur"
+    version = ready(model)
+
+    set_version_price(version, unit_nanos=500, effective_from=None, by="test")
+    set_version_price(version, unit_nanos=600, currency="usd", effective_from=None, by="test")
+
+    assert [[terms.unit_nanos for _, terms in price_history(version.sku, currency=one)] for one in ("eur", "usd")] == [[1_000, 500], [600]]
+
+
 def test_int8_is_what_is_served_on_a_cpu_unless_the_operator_says_no(model: CatalogueModel, settings: Any) -> None:
     version = submitted(model)
     int8 = hostile.model([hostile.helper.make_node("Neg", ["x"], ["y"])]).SerializeToString()

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from billing.models import Account
 from marketplace.models import ApiKey, Batch, CatalogueModel, ModelVersion, Organization, Prediction
 from tests.marketplace.jobs import queue_batch, succeed
 
@@ -128,3 +129,9 @@ def test_a_cancelled_batch_keeps_what_had_succeeded(api: Any, key: ApiKey, senti
     assert shown["rows"] == {"total": 3, "succeeded": 1, "failed": 0, "cancelled": 2}
     assert again == shown
     assert not any(bytes(row.input) for row in batch.predictions.all())
+
+
+def test_a_batch_names_the_accounts_currency(api: Any, organization: Organization, sentiment: ModelVersion) -> None:
+    Account.objects.filter(pk=organization.account_id).update(currency="cny")
+
+    assert api.send("POST", PATH, lines({"input_data": "one"})).json()["currency"] == "cny"

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from billing.ids import public_id
+from billing.models import Account
 from marketplace.api.fields import Amount
 from marketplace.credentials import digest
 from marketplace.errors import ScopeMissing
 from marketplace.keys import KeySettings, issue_key, set_monthly_cap
-from marketplace.models import ApiKey, AuditEvent, ControlChange
+from marketplace.models import ApiKey, AuditEvent, ControlChange, RequestLog
 
 KEYS = "/v1/keys"
 
@@ -292,3 +293,14 @@ def test_an_amount_survives_the_round_trip() -> None:
     field = Amount()
 
     assert field.to_representation(field.to_internal_value("12.000000001")) == "12.000000001"
+
+
+def test_amounts_of_a_key_and_a_call_name_the_accounts_currency(api: Any, key: ApiKey, use: Callable[..., RequestLog]) -> None:
+    Account.objects.filter(pk=key.organization.account_id).update(currency="eur")
+    call = public_id("req", use(key).pk)
+
+    shown = [api.get(path).json() for path in (f"/v1/keys/{public_id('key', key.pk)}", f"/v1/requests/{call}")]
+    listed = [api.get(path).json()["data"][0] for path in ("/v1/keys", "/v1/requests")]
+
+    assert [one["currency"] for one in (*shown, *listed)] == ["eur"] * 4
+    assert api.post("/v1/keys", {"name": "fresh"}).json()["currency"] == "eur"
