@@ -84,7 +84,7 @@ def find_feeds(*, now: datetime) -> list[MeterFeed]:
 
 def posted_amounts(feed: MeterFeed, hours: Sequence[Hour] | None = None, *, since: datetime | None = None) -> dict[Hour, int]:
     """Return what was posted, in nanos or calls: of these hours of one account, or of all with postings since."""
-    rows = UsagePosting.objects.filter(hour__gte=feed.started_at)
+    rows = UsagePosting.objects.filter(period__gte=feed.started_at)
     if hours is not None:
         rows = rows.filter(account=hours[0].account, hour__in={one.hour for one in hours})
     if since is not None:
@@ -96,7 +96,7 @@ def posted_amounts(feed: MeterFeed, hours: Sequence[Hour] | None = None, *, sinc
 
 def posted_by_account(feed: MeterFeed) -> dict[UUID, int]:
     """Return what was posted since a feed began, in nanos or calls, by account: summed by the database."""
-    rows = UsagePosting.objects.filter(hour__gte=feed.started_at).values_list("account").order_by()
+    rows = UsagePosting.objects.filter(period__gte=feed.started_at).values_list("account").order_by()
     return {account: int(total or 0) for account, total in rows.annotate(total=Sum(_COLUMN[Quantity(feed.quantity)]))}
 
 

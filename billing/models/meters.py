@@ -21,7 +21,7 @@ class MeterFeed(models.Model):
 
     event_name = models.CharField(max_length=100, unique=True)
     quantity = models.CharField(max_length=10, choices=Quantity)
-    # The first moment of the month in which it was turned on: hours from then on are told.
+    # The first moment of the month in which it was turned on: what is on the bills from then on is told.
     started_at = models.DateTimeField()
     meter_id = models.CharField(max_length=80, blank=True, default="")  # The provider's; empty until it was found or made.
     failure = models.CharField(max_length=300, blank=True, default="")  # Why there is none, if so.

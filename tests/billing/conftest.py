@@ -13,7 +13,7 @@ from billing.ids import uuid7
 from billing.ledger import grant_credit, open_account
 from billing.models import Account, MeterFeed, Price
 from billing.money import Nanos
-from billing.periods import EPOCH, hour_of
+from billing.periods import EPOCH, month_of
 from tests.billing.facts import CREDIT_NANOS
 from tests.billing.payees import CENT, fund_platform, onboard
 
@@ -67,7 +67,9 @@ def payee(till: Any) -> Account:
 def feed(till: Any, settings: Any) -> MeterFeed:
     """A meter of charges, fed since 40 days ago."""
     settings.STRIPE_METERS = {"charge": "farebox_charge"}
-    return MeterFeed.objects.create(event_name="farebox_charge", quantity="charge", started_at=hour_of(timezone.now()) - timedelta(days=40))
+    return MeterFeed.objects.create(
+        event_name="farebox_charge", quantity="charge", started_at=month_of(timezone.now() - timedelta(days=40))[0]
+    )
 
 
 @pytest.fixture

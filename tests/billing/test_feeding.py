@@ -9,8 +9,9 @@ from django.db import IntegrityError, transaction
 from billing import feed_books, feeding, outbox, sending
 from billing.books import check_books
 from billing.feeding import feed_meters
+from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import open_account
-from billing.models import Account, Customer, MeterFeed, MeterReport, OutboxRow, Price
+from billing.models import Account, Customer, MeterFeed, MeterReport, OutboxRow, Price, UsagePosting
 from billing.money import Nanos
 from billing.periods import EPOCH, hour_of, month_of
 from billing.posting import post_usage
@@ -93,6 +94,26 @@ def test_a_refund_on_a_later_bill_counts_in_the_month_of_that_bill() -> None:
     assert feeding._counted_at(hour, now=july + timedelta(days=3, minutes=20)) == july + timedelta(days=3)
     assert feeding._counted_at(hour, now=july + timedelta(days=40)) == month_of(july)[1] - timedelta(hours=1)
     assert feeding._counted_at(hour._replace(period=month_of(may)[0]), now=july) == may
+
+
+def test_a_month_at_the_meter_is_what_is_on_its_bill_refunds_of_calls_before_it_began_too(
+    till: Till, feed: MeterFeed, recorder: Recorder, price: Price
+) -> None:
+    first = month_of(NOW)[0]
+    before = use(recorder, price, first - timedelta(days=1), 50)
+    close_period(recorder.account, month_of(before.occurred_at)[0], now=first + CLOSE_AFTER)
+    MeterFeed.objects.update(started_at=first)
+    feed_meters(now=NOW)
+    assert not MeterReport.objects.exists()
+
+    refund_event(before.pk, reason="test", by="test")
+    post_usage(now=NOW, everything=True)
+    feed_meters(now=NOW)
+
+    amounts = set(UsagePosting.objects.filter(period__gte=first).values_list("charge_nanos", "period"))
+    assert amounts == {(-10_000, first)}
+    assert {(report.amount, report.period) for report in MeterReport.objects.all()} == amounts
+    assert all(first <= report.counted_at <= NOW for report in MeterReport.objects.all())
 
 
 @pytest.mark.parametrize("kind", ["timeout_after", "timeout_before", "error_500", "error_500_after", "rate_limit", "conflict"])
