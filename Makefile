@@ -21,7 +21,7 @@ ALONE := tests/flows tests/browser
 SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-postgres test-ray check check-types check-rest format bench bench-flat soak state-machine lock migrate-check clean
+.PHONY: help run setup test test-postgres test-ray check check-types check-rest format bench bench-flat soak state-machine mutation lock migrate-check clean
 
 help: ## Show what there is.
 	@echo "make TARGET, where TARGET is one of:"
@@ -81,6 +81,9 @@ soak: $(DEV_STAMP) ## Every kind of caller at once for MINUTES=10: who got no an
 
 state-machine: $(DEV_STAMP) ## 10,000 sequences of everything that moves money, the books checked after each step (an hour or two): SEQUENCES=500
 	SEQUENCES=$(or $(SEQUENCES),10000) $(PY) -m pytest -s -q tests/promises/test_03_books_balance.py
+
+mutation: $(DEV_STAMP) ## Change the code of money in one place at a time, and see whether a test notices: FILES=billing/pricing.py SAMPLE=40
+	$(PY) -m tests.mutation.run $(if $(SAMPLE),--sample $(SAMPLE)) $(FILES)
 
 lock: $(DEV_STAMP) ## Write requirements/*.txt anew from pyproject.toml (needs uv). train.txt: see its first lines.
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
