@@ -1,13 +1,14 @@
 """Tests of pricing: sums that no split changes, Stripe's own examples, and no nano lost in a million calls."""
 
 import random
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pricing import Shape, Terms, Tier, charge, dearest_unit, highest_charge, is_never_dearer, rebate, total
+from billing.pricing import Shape, Terms, Tier, charge, dearest_unit, highest_charge, is_never_dearer, rebate, total, trial_part
 
 units = st.integers(min_value=0, max_value=10**9)
 few = st.integers(min_value=0, max_value=60)
@@ -171,3 +172,29 @@ def test_a_price_said_to_be_never_dearer_is_dearer_nowhere(new: Shape, old: Shap
 @given(shapes())
 def test_a_price_is_never_dearer_than_itself(shape: Shape) -> None:
     assert is_never_dearer(shape, shape)
+
+
+def test_terms_without_a_shape_are_plain_and_counted_by_their_sku() -> None:
+    plain = Terms(price_id=UUID(int=1), sku="house/model@1", unit="token", unit_nanos=200, currency="usd")
+
+    assert plain.is_plain
+    assert plain.counted_as == "house/model@1"
+    assert replace(plain, meter="house/model").counted_as == "house/model"
+    assert not of(Shape(unit_nanos=200, free_units=1)).is_plain
+
+
+@pytest.mark.parametrize(("units", "ever_used", "part"), [(4, 0, 4), (12, 0, 10), (12, 7, 3), (1, 9, 1), (1, 10, 0), (5, 30, 0)])
+def test_a_trial_of_ten_units_ends_with_the_tenth(units: int, ever_used: int, part: int) -> None:
+    assert trial_part(Shape(unit_nanos=200, trial_units=10), units, ever_used=ever_used) == part
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "never"), [(50, 50, True), (51, 50, False), (None, 50, False), (None, 200, True), (200, None, True)]
+)
+def test_a_price_whose_cached_units_cost_more_is_dearer(new: int | None, old: int | None, *, never: bool) -> None:
+    assert is_never_dearer(Shape(unit_nanos=200, cached_unit_nanos=new), Shape(unit_nanos=200, cached_unit_nanos=old)) == never
+
+
+def test_a_shorter_trial_is_dearer() -> None:
+    assert not is_never_dearer(Shape(unit_nanos=200, trial_units=9), Shape(unit_nanos=200, trial_units=10))
+    assert is_never_dearer(Shape(unit_nanos=200, trial_units=10), Shape(unit_nanos=200, trial_units=10))
