@@ -18,6 +18,8 @@ RAY_STAMP := $(VENV)/.ray-$(call checksum,ray)
 PYTEST_ARGS ?=
 # Half the tests on each of two cores; more processes than four would mostly wait for the disk.
 ALONE := tests/flows tests/browser
+# Of these, files that start sites of their own, measure no time and mostly wait: two at once.
+PATIENT := $(addprefix tests/flows/test_,payments.py payouts.py reviews.py secrets_stay.py webhooks.py)
 SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
@@ -36,7 +38,8 @@ setup: $(RUN_STAMP) ## Set up what is missing, without serving.
 test: $(DEV_STAMP) $(if $(TRAIN),$(TRAIN_STAMP)) check ## Run make check and all tests; TRAIN=1 adds torch and the training tests, FAST=1 leaves out the slow ones.
 	@# Tests within a process share the cores, file by file; those that start sites and browsers want them alone.
 	$(if $(PYTEST_ARGS),,$(PY) -m pytest $(SPREAD) $(if $(FAST),-m "not slow") $(addprefix --ignore=,$(ALONE)))
-	$(PY) -m pytest $(if $(FAST),-m "not slow") $(or $(PYTEST_ARGS),$(ALONE))
+	$(if $(PYTEST_ARGS),,$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not slow") $(PATIENT))
+	$(PY) -m pytest $(if $(FAST),-m "not slow") $(or $(PYTEST_ARGS),$(ALONE) $(addprefix --ignore=,$(PATIENT)))
 	@# Again on PostgreSQL, unless a part was asked for.
 	@$(if $(FAST)$(PYTEST_ARGS),,$(MAKE) --no-print-directory test-postgres)
 
