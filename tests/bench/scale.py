@@ -22,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 from tests.bench.filling import EMAIL, NOW, fill
+from tests.bench.processes import tree_cpu_s
 
 CLOSING = datetime(2026, 12, 1, 2, tzinfo=UTC)
 ROUNDS = 20
@@ -130,10 +131,23 @@ def _run(asked: argparse.Namespace, folder: Path) -> None:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long a block took, by the clock and in CPU of this process."""
-    began, cpu = time.perf_counter(), time.process_time()
+    """Print how long a block took, by the clock and in CPU of this process and of the database's server."""
+    began, cpu, server = time.perf_counter(), time.process_time(), _server_cpu_s()
     yield
-    print(f"{what}: {time.perf_counter() - began:.1f} s ({time.process_time() - cpu:.1f} s CPU of ours)", flush=True)
+    ours, theirs = time.process_time() - cpu, _server_cpu_s() - server
+    print(f"{what}: {time.perf_counter() - began:.1f} s (CPU: {ours:.1f} s ours, {theirs:.1f} s of the server)", flush=True)
+
+
+def _server_cpu_s() -> float:
+    """Return what the database's server has used so far, with all its processes; SQLite has none."""
+    from django.db import connection
+
+    if connection.vendor == "sqlite":
+        return 0.0
+    connection.ensure_connection()
+    backend = int(connection.connection.info.backend_pid)
+    postmaster = int(Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()[1])
+    return tree_cpu_s(postmaster)
 
 
 def _measure_pages(key: str, *, only: str, is_profiled: bool) -> None:
@@ -155,17 +169,18 @@ def _latency(what: str, ask: Callable[[], Any], *, is_profiled: bool) -> None:
     from django.test.utils import CaptureQueriesContext
 
     ask()  # What is made once, such as compiled templates.
-    took, cpu = [], []
+    took, cpu, server = [], [], _server_cpu_s()
     for _ in range(ROUNDS):
         began, used = time.perf_counter(), time.process_time()
         reply = ask()
         took.append((time.perf_counter() - began) * 1000)
         cpu.append((time.process_time() - used) * 1000)
+    server = (_server_cpu_s() - server) / ROUNDS * 1000
     with CaptureQueriesContext(connection) as queries:
         ask()
     spent = sum(float(query["time"]) for query in queries) * 1000
     print(
-        f"GET {what}: {reply.status_code}, {median(cpu):.1f} ms CPU, by the clock median {median(took):.1f} ms, longest {max(took):.1f} ms; "
+        f"GET {what}: {reply.status_code}, {median(cpu):.1f} ms CPU and {server:.1f} ms of the server, by the clock median {median(took):.1f} ms, longest {max(took):.1f} ms; "
         f"{len(queries)} queries {spent:.0f} ms",
         flush=True,
     )
