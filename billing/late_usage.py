@@ -27,18 +27,23 @@ def is_over(account: Account, moment: datetime) -> bool:
     return Invoice.objects.filter(account=account, starts_at__gte=month_of(moment)[0]).exists()
 
 
-def book_late(account: Account, hour: datetime) -> int:
-    """Book an hour's late calls on the next invoice; return how many were. With the account locked, as its closes are."""
+def book_late(account: Account, hour: datetime) -> Q:
+    """Book an hour's late calls on the next invoice. With the account locked, as its closes are.
+
+    Returns:
+        The condition of the events that are on an invoice's lines by now, or will be. A late one that is settled
+        meanwhile is not: it is booked, and posted, the next time.
+    """
     sealed = Invoice.objects.filter(account=account, starts_at__gte=month_of(hour)[0]).order_by("starts_at").first()
     if sealed is None or sealed.sealed_seq is None:
-        return 0
+        return Q()
     span = {"occurred_at__gte": hour, "occurred_at__lt": hour + timedelta(hours=1)}
     events = UsageEvent.objects.filter(account=account, price__isnull=False, receipt__seq__gt=sealed.sealed_seq, late__isnull=True, **span)
     # The month after the last closed one, so that nothing comes between: `late_between` tells what is on an invoice.
     last = Invoice.objects.filter(account=account).order_by("-starts_at").values_list("ends_at", flat=True)[0]
     rows = [LateUsage(event_id=event, account=account, period=last) for event in events.values_list("pk", flat=True)]
     LateUsage.objects.bulk_create(rows)
-    return len(rows)
+    return Q(late__isnull=False) | Q(receipt__isnull=True) | Q(receipt__seq__lte=sealed.sealed_seq)
 
 
 def late_of(account_id: UUID, period: datetime) -> QuerySet[LateUsage]:

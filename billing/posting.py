@@ -178,13 +178,13 @@ def _unposted(accounts: Sequence[Account], hours: Q) -> set[tuple[UUID, datetime
 def _post_hour(account: Account, hour: datetime, *, begins: datetime) -> int:
     # One at a time, and no refund meanwhile. NO KEY: settling calls refer to the row and need not wait.
     Account.objects.select_for_update(no_key=True).get(pk=account.pk)
-    if hour >= begins:
-        book_late(account, hour)
+    # Calls settle meanwhile: one that is late must not be posted to the closed month, or no invoice would have it.
+    billed = book_late(account, hour) if hour >= begins else Q()
     posted: dict[tuple[str, UUID], _Posted] = {}
     for row in UsagePosting.objects.filter(account=account, hour=hour).order_by("number"):
         posted.setdefault((row.sku, row.price_id), _Posted()).rows.append(row)
     count = 0
-    for part in _parts(account, hour, begins=begins):
+    for part in _parts(account, hour, begins=begins, billed=billed):
         so_far = posted.setdefault((part.sku, part.price_id), _Posted())
         events, units, charge = so_far.sum_of(part)
         sign = -1 if part.kind == _REFUND else 1
@@ -196,10 +196,10 @@ def _post_hour(account: Account, hour: datetime, *, begins: datetime) -> int:
     return count
 
 
-def _parts(account: Account, hour: datetime, *, begins: datetime) -> Sequence[_Part]:
+def _parts(account: Account, hour: datetime, *, begins: datetime, billed: Q) -> Sequence[_Part]:
     """Return an hour's calls by SKU, price and invoice: the used ones first, in the order in which they were settled."""
     rows = UsageEvent.objects.filter(
-        account=account, price__isnull=False, occurred_at__gte=hour, occurred_at__lt=hour + timedelta(hours=1)
+        billed, account=account, price__isnull=False, occurred_at__gte=hour, occurred_at__lt=hour + timedelta(hours=1)
     ).order_by(F("receipt__seq").asc(nulls_first=True), "occurred_at", "pk")
     if hour < begins:
         rows = rows.filter(refund__booked_at__gte=begins)

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from billing import credit_lines, late_usage
+from billing import credit_lines, late_usage, posting
 from billing.books import check_books
 from billing.collecting import items_of
 from billing.ids import public_id
@@ -296,3 +296,26 @@ def test_the_hourly_check_holds_late_calls_against_the_months_before(recorder: R
     Budget.objects.update(spent_nanos=F("spent_nanos") + 1)
 
     assert [difference.what for difference in check_books(checkpoint)] == ["budget spent"]
+
+
+def test_a_late_call_that_settles_while_its_hour_is_posted_is_billed_all_the_same(
+    recorder: Recorder, october: Invoice, price: Price, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The poster locks the account, not the calls that settle: one may come after it looked for late ones."""
+    book_late = posting.book_late
+
+    def then_one_more(account: Account, hour: datetime) -> Any:
+        found = book_late(account, hour)
+        recorder.record(price, units=8, occurred_at=IN_OCTOBER)
+        return found
+
+    recorder.record(price, units=7, occurred_at=IN_OCTOBER)
+    with monkeypatch.context() as patched:
+        patched.setattr(posting, "book_late", then_one_more)
+        posting.post_account(recorder.account, since=OCTOBER, until=NOVEMBER)
+    post_usage(now=IN_NOVEMBER + timedelta(days=1), everything=True)
+
+    november = close_period(recorder.account, NOVEMBER, now=AFTER_NOVEMBER)
+
+    assert sums(november)[1] == (price.sku, OCTOBER, 2, 15, 3_000)
+    assert check_books() == []
