@@ -90,7 +90,7 @@ def _write(  # noqa: PLR0917 (the facts of one row)
 ) -> CreditNote:
     total, before = sum(amounts.values()), invoice.credit_notes.aggregate(total=Sum("total_cents"), tax=Sum("tax_cents"))
     # The tax of all notes together is that of their sum: notes over the whole invoice take back all of its tax.
-    taxed = tax_of_part(invoice, int(before["total"] or 0) + total)
+    taxed = tax_of_part(invoice, int(before["total"] or 0) + total, untaxed_cents=taxing.untaxed_cents(invoice))
     note = CreditNote.objects.create(
         id=reference,
         number=f"{invoice.number}-C{invoice.credit_notes.count() + 1}",

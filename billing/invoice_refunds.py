@@ -8,7 +8,7 @@ from django.db import transaction
 from billing import collecting
 from billing.credit_notes import creditable_cents, note_refund
 from billing.ledger import grant_credit
-from billing.models import CreditGrant, CreditNote, CreditReversal, Invoice, InvoiceRefund, PaymentRefund
+from billing.models import CreditGrant, CreditNote, CreditReversal, Invoice, InvoiceRefund, OutboxRow, PaymentRefund
 from billing.money import NANOS_PER_CENT, Nanos
 from billing.providers import provider
 from billing.providers.base import RefundState
@@ -43,7 +43,10 @@ def apply_refund(invoice: Invoice, state: RefundState, *, note: UUID | None) -> 
     Args:
         invoice: Whose payment was given back.
         state: The refund.
-        note: Our credit note that made it, if one did.
+        note: Our credit note that made it, if one did, as the provider says.
+
+    Raises:
+        ValueError: the invoice is not known to be paid, or it is not known yet whether a note of ours made it.
     """
     invoice = collecting.lock_invoice(invoice)
     if invoice.status != Invoice.Status.PAID:
@@ -64,7 +67,7 @@ def apply_refund(invoice: Invoice, state: RefundState, *, note: UUID | None) -> 
 
 def _book(invoice: Invoice, state: RefundState, reference: UUID | None) -> InvoiceRefund:
     identity = uuid5(NAMESPACE_URL, f"stripe:{state.id}")
-    note = CreditNote.objects.filter(pk=reference, invoice=invoice).first() if reference else None
+    note = _note_of_ours(invoice, state, reference)
     owed = 0
     if note is None:
         amounts, owed = _spread(invoice, state.amount_cents)
@@ -83,6 +86,30 @@ def _book(invoice: Invoice, state: RefundState, reference: UUID | None) -> Invoi
     return InvoiceRefund.objects.create(
         id=identity, invoice=invoice, note=note, refund_id=state.id, amount_cents=state.amount_cents, owed_cents=owed
     )
+
+
+def _note_of_ours(invoice: Invoice, state: RefundState, reference: UUID | None) -> CreditNote | None:
+    """Return the note of ours that a refund is of: the provider's says so, or it was refused and the refund made by hand.
+
+    Raises:
+        ValueError: one is being made there, of which this may be the refund.
+    """
+    notes = CreditNote.objects.filter(invoice=invoice)
+    if reference and (named := notes.filter(pk=reference).first()):
+        return named
+    # Its money left the books with it: booked again, the same refund would be taken from the account twice.
+    alike = notes.filter(settlement=CreditNote.Settlement.CARD, total_cents=state.amount_cents, refund__isnull=True).order_by(
+        "created_at", "pk"
+    )
+    asked = OutboxRow.objects.filter(kind="credit_note.create", subject__in=[str(note.pk) for note in alike])
+    rows = {row.subject: row for row in asked}
+    refused = [note for note in alike if str(note.pk) in rows and rows[str(note.pk)].state == OutboxRow.State.REFUSED]
+    if refused:
+        return refused[0]
+    if any(row.state == OutboxRow.State.WAITING and row.first_sent_at for row in rows.values()):
+        message = f"A credit note of invoice {invoice.number} is being made at the provider: {state.id} may be its refund."
+        raise ValueError(message)
+    return None
 
 
 def _spread(invoice: Invoice, amount_cents: int) -> tuple[dict[int, int], int]:

@@ -191,6 +191,9 @@ def deliver(row_id: UUID) -> bool:
     step = STEPS[row.kind]
     try:
         state = _ask_or_look(step, row)
+        with transaction.atomic():
+            step.apply(row, state)
+            outbox.finish(row, OutboxRow.State.DONE)
     except ProviderUnavailable as error:
         outbox.postpone(row, now=timezone.now(), why=str(error), needs_lookup=error.key_is_spent)
         log.warning("%s got no answer (%s); it is asked again.", row, error)
@@ -200,10 +203,6 @@ def deliver(row_id: UUID) -> bool:
             if outbox.finish(row, OutboxRow.State.REFUSED, why=str(error)):
                 step.refuse(row, error)
         log.warning("%s was refused: %s", row, error)
-        return True
-    with transaction.atomic():
-        step.apply(row, state)
-        outbox.finish(row, OutboxRow.State.DONE)
     return True
 
 

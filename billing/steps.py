@@ -22,7 +22,11 @@ class Step(ABC, Generic[S]):
 
     @abstractmethod
     def apply(self, row: OutboxRow, state: S) -> None:
-        """Do what an answer says."""
+        """Do what an answer says.
+
+        Raises:
+            ProviderUnavailable: it is the answer to what does not hold any more. It is asked again.
+        """
 
     def refuse(self, row: OutboxRow, error: ProviderRefused) -> None:
         """Undo what rested on an answer that will not come."""

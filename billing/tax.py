@@ -47,13 +47,20 @@ def rate_of(account: Account) -> TaxRate:
     return TaxRate(settings.TAX_NAME if settings.TAX_RATE_BASIS_POINTS else "", settings.TAX_RATE_BASIS_POINTS)
 
 
-def tax_of_part(invoice: Invoice, gross_cents: int) -> int:
-    """Return the tax within a part of a closed invoice, so that the tax of the whole is all of the invoice's."""
-    if invoice.tax_basis_points or not invoice.total_cents:
+def tax_of_part(invoice: Invoice, gross_cents: int, *, untaxed_cents: int = 0) -> int:
+    """Return the tax within a part of a closed invoice, so that the tax of the whole is all of the invoice's.
+
+    Args:
+        invoice: The invoice.
+        gross_cents: The part.
+        untaxed_cents: What of it was given back before the provider computed the tax, of the rest alone.
+    """
+    part, whole = gross_cents - untaxed_cents, invoice.total_cents - untaxed_cents
+    if invoice.tax_basis_points or not whole:
         return tax_within(gross_cents, invoice.tax_basis_points) if invoice.tax_cents else 0
     # Computed by the provider, perhaps of several taxes: the part's share, half to even.
-    share, rest = divmod(invoice.tax_cents * gross_cents, invoice.total_cents)
-    return share + (2 * rest > invoice.total_cents or (2 * rest == invoice.total_cents and share % 2 == 1))
+    share, rest = divmod(invoice.tax_cents * part, whole)
+    return share + (2 * rest > whole or (2 * rest == whole and share % 2 == 1))
 
 
 def post_tax(account: Account, tax_cents: int, *, reference: str) -> None:

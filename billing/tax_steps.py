@@ -21,10 +21,11 @@ class CalculateTax(Step[TaxState]):
         if not customer_id:
             message = "The customer has not been made yet."
             raise ProviderUnavailable(message)
-        order = taxing.order_of(invoice, customer_id=customer_id, now=row.created_at)
+        # Since it is asked, not since the close: a location that becomes known months later gets the rates of then.
+        order = taxing.order_of(invoice, customer_id=customer_id, now=row.first_sent_at or row.created_at)
         if order.amount_cents <= 0:
             raise ProviderRefused(reason="nothing_to_tax", said="All of the invoice was given back before its tax was known.")
-        state = provider().calculate_tax(order, key=row.idempotency_key)
+        state = provider().calculate_tax(order, key=f"{row.idempotency_key}-{order.amount_cents}")
         if state.total_cents != order.amount_cents:
             said = f"The provider's total is {state.total_cents} cents, ours {order.amount_cents}."
             raise ProviderRefused(reason=taxing.MISMATCH, said=said)

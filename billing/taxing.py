@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from billing import collecting, outbox
 from billing.customers import ensure_customer, notify
-from billing.errors import ProviderRefused
+from billing.errors import ProviderRefused, ProviderUnavailable
 from billing.models import Account, CreditGrant, CreditNote, Invoice, InvoiceTax, Notice
 from billing.providers import collects_money
 from billing.providers.base_tax import TaxOrder, TaxState
@@ -60,19 +60,30 @@ def order_of(invoice: Invoice, *, customer_id: str, now: datetime) -> TaxOrder:
     return TaxOrder(
         customer=customer_id,
         reference=invoice.number,
-        amount_cents=invoice.total_cents - total_of(CreditNote.objects.filter(invoice=invoice), "total_cents"),
+        amount_cents=_taxable_cents(invoice),
         currency=invoice.currency,
         taxed_at=last if last > now - _RATES_KNOWN else None,
     )
 
 
+def _taxable_cents(invoice: Invoice) -> int:
+    return int(invoice.total_cents - total_of(CreditNote.objects.filter(invoice=invoice), "total_cents"))
+
+
 @transaction.atomic
 def apply_tax(invoice: Invoice, state: TaxState) -> None:
-    """Enter what an invoice's taxes are, once: from the revenue into what is owed to the tax office."""
+    """Enter what an invoice's taxes are, once: from the revenue into what is owed to the tax office.
+
+    Raises:
+        ProviderUnavailable: a part was given back since the provider was asked. Nothing was entered; it is asked again.
+    """
     invoice = collecting.lock_invoice(invoice)
     tax = InvoiceTax.objects.select_for_update().get(invoice=invoice)
     if tax.status == Status.KNOWN:
         return
+    if state.total_cents != _taxable_cents(invoice):
+        message = "A part of the invoice was given back while its tax was computed."
+        raise ProviderUnavailable(message)
     tax.status, tax.calculation_id, tax.failure, tax.known_at = Status.KNOWN, state.id, "", timezone.now()
     tax.lines = [asdict(line) for line in state.lines]
     tax.save(update_fields=["status", "calculation_id", "failure", "known_at", "lines"])
@@ -123,6 +134,12 @@ def find_state(invoice: Invoice) -> InvoiceTax | None:
 def is_known(invoice: Invoice) -> bool:
     """Whether an invoice's tax is what it will be: stated at the close, or answered."""
     return not InvoiceTax.objects.filter(invoice=invoice).exclude(status=Status.KNOWN).exists()
+
+
+def untaxed_cents(invoice: Invoice) -> int:
+    """Return what was given back of an invoice before the provider computed its tax: there is none within it."""
+    tax = InvoiceTax.objects.filter(invoice=invoice, known_at__isnull=False).first()
+    return 0 if tax is None else total_of(CreditNote.objects.filter(invoice=invoice, created_at__lt=tax.known_at), "total_cents")
 
 
 def reverse(note: CreditNote) -> None:

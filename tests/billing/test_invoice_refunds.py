@@ -5,15 +5,17 @@ import random
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
-from billing import sending
+from billing import invoice_refunds, outbox, sending
 from billing.books import check_books
 from billing.credit_notes import credit_invoice, refundable_to_card_cents
 from billing.ids import uuid7
 from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import REVENUE, balance, ledger_balance
-from billing.models import Account, CreditNote, Invoice, InvoiceRefund, Price, StripeEventWork
+from billing.models import Account, CreditNote, Invoice, InvoiceRefund, OutboxRow, Price, StripeEventWork
 from billing.periods import month_of
+from billing.providers.base import RefundState
 from billing.providers.fake import refunds
 from billing.tax import TAX
 from tests.billing.facts import Recorder
@@ -142,3 +144,41 @@ def test_a_refund_of_somebody_elses_payment_is_ignored(till: Till, postpaid: Acc
     assert other["id"] == invoice["_intent"]
     assert not CreditNote.objects.exists()
     assert not StripeEventWork.objects.filter(outcome="waiting").exists()
+
+
+def test_a_refund_made_by_hand_for_a_note_that_was_refused_is_that_notes(till: Till, postpaid: Account, paid: Invoice) -> None:
+    asked = {"settlement": "card", "reason": "It was slow.", "reference": uuid7(), "by": "operator"}
+    note, row = credit_invoice(paid, {paid.lines.get().pk: 700}, **asked)
+    assert row is not None
+    outbox.finish(row, OutboxRow.State.REFUSED, why="It was refused.")
+
+    refund(till, amount=700)  # As the failure says: by hand.
+    till.tell()
+
+    assert CreditNote.objects.get() == note
+    assert InvoiceRefund.objects.get().note == note
+    assert balance(postpaid).granted - balance(postpaid).spent == 0
+
+    refund(till, amount=700)  # Another one is another matter.
+    till.tell()
+    assert CreditNote.objects.count() == 2
+    assert check_books() == []
+
+
+def test_a_refund_heard_of_before_the_note_that_makes_it_is_there_waits_for_it(till: Till, postpaid: Account, paid: Invoice) -> None:
+    asked = {"settlement": "card", "reason": "It was slow.", "reference": uuid7(), "by": "operator"}
+    note, row = credit_invoice(paid, {paid.lines.get().pk: 700}, **asked)
+    assert row is not None
+    outbox.note_sending(row, now=timezone.now())
+    state = RefundState(id="re_1", payment="pi_1", amount_cents=700, status="succeeded", reference=None)
+
+    with pytest.raises(ValueError, match="may be its refund"):
+        invoice_refunds.apply_refund(paid, state, note=None)
+    assert not InvoiceRefund.objects.exists()
+
+    sending.deliver(row.pk)
+    till.tell()
+    assert CreditNote.objects.get() == note
+    assert InvoiceRefund.objects.get().note == note
+    assert balance(postpaid).granted - balance(postpaid).spent == 0
+    assert check_books() == []

@@ -223,6 +223,53 @@ def test_what_was_refunded_before_the_tax_was_known_is_not_taxed(till: Till, acc
     assert recorded(till) == [(invoice.number, 500, 80)]
     assert check_books() == []
 
+    notes = []
+    for cents in (100, 400):
+        later, _ = credit_invoice(
+            invoice, {invoice.lines.get().pk: cents}, settlement="credit", reason="Late", reference=uuid7(), by="test"
+        )
+        notes.append(later.tax_cents)
+    assert (notes, ledger_balance("tax")) == ([16, 64], 0)  # Of the 5.00 alone.
+
+
+def test_what_is_refunded_while_the_tax_is_computed_is_not_taxed(
+    till: Till, account: Account, dear: Price, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_customer(account)
+    live(till, account, "DE")
+    invoice = close(account, dear, 8)
+    step = sending.STEPS[taxing.CALCULATE]
+    ask = step.ask
+
+    def ask_then_refund(row: OutboxRow) -> Any:
+        state = ask(row)
+        if not invoice.credit_notes.exists():
+            note_refund(invoice, {invoice.lines.get().pk: 300}, reason="There", reference=uuid7(), by="test")
+        return state
+
+    monkeypatch.setattr(step, "ask", ask_then_refund)
+    deliver(till, times=4)
+
+    invoice.refresh_from_db()
+    assert (invoice.tax_cents, ledger_balance("tax")) == (80, 80 * CENT)
+    assert recorded(till) == [(invoice.number, 500, 80)]
+    assert check_books() == []
+
+
+def test_an_address_that_comes_long_after_gets_the_rates_of_then(till: Till, account: Account, dear: Price) -> None:
+    """Stripe refuses dates of more than 31 days ago: asked with the month's last day for ever, it would never be known."""
+    before = month_of(MONTH - timedelta(days=1))[0]
+    Recorder(account).record(dear, units=8, occurred_at=before + timedelta(days=3))
+    invoice = close_period(account, before, now=MONTH + CLOSE_AFTER)
+    OutboxRow.objects.filter(kind=taxing.CALCULATE).update(created_at=MONTH + CLOSE_AFTER)
+
+    live(till, account, "DE")
+    till.tell()
+    deliver(till)
+
+    assert InvoiceTax.objects.get().status == "known"
+    assert recorded(till) == [(invoice.number, 800, 128)]
+
 
 def test_a_note_waits_until_the_tax_it_lowers_is_recorded(till: Till, account: Account, dear: Price) -> None:
     invoice = taxed(till, account, dear, "DE")
