@@ -198,3 +198,11 @@ def test_a_price_whose_cached_units_cost_more_is_dearer(new: int | None, old: in
 def test_a_shorter_trial_is_dearer() -> None:
     assert not is_never_dearer(Shape(unit_nanos=200, trial_units=9), Shape(unit_nanos=200, trial_units=10))
     assert is_never_dearer(Shape(unit_nanos=200, trial_units=10), Shape(unit_nanos=200, trial_units=10))
+
+
+def test_a_price_that_grows_faster_in_the_end_is_dearer_however_far_that_is() -> None:
+    # At the corners and some way beyond them it costs less: 11 a unit from the 11th on overtakes 10 a unit at the 111th.
+    late = Shape(scheme="graduated", tiers=(Tier(up_to=10), Tier(up_to=None, unit_nanos=11)))
+
+    assert total(late, 100) < 100 * 10
+    assert not is_never_dearer(late, Shape(unit_nanos=10))
