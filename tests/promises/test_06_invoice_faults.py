@@ -6,6 +6,7 @@ effect, answer 500 or 429, and webhooks come twice, shuffled, late or never. The
 
 import random
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,11 @@ from billing.errors import BillingError
 from billing.ids import uuid7
 from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import balance, grant_credit, open_account
-from billing.models import Account, CreditGrant, CreditNote, Invoice, Price
+from billing.models import Account, CreditGrant, CreditNote, Customer, Invoice, OutboxRow, Price
 from billing.money import NANOS_PER_CENT as CENT
 from billing.money import Nanos
 from billing.periods import EPOCH, month_of
-from billing.providers.fake import invoice_pages
+from billing.providers.fake import invoice_pages, taxes
 from tests.billing.facts import Recorder
 from tests.till import HANG_S, Till
 
@@ -111,6 +112,36 @@ def test_months_are_collected_once_under_faults(till: Till, seed: int) -> None:
     given = sum(refund["amount"] for refund in store.all("refund"))
     assert given == sum(CreditNote.objects.filter(settlement="card").values_list("total_cents", flat=True))
     assert balance(account).granted >= balance(account).spent - 50 * CENT  # Nothing is owed but what is too little to collect.
+    assert check_books() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_taxes_are_entered_and_recorded_once_under_faults(till: Till, settings: Any, seed: int) -> None:
+    settings.STRIPE_TAX = True
+    life = Life(till, seed)
+    life.month(datetime(2025, 9, 1, tzinfo=UTC))  # Its tax waits: nobody knows yet where the customer lives.
+    till.world.faults.probability = 0.0
+    till.make_due()
+    till.sweep()
+    customer_id = Customer.objects.get(account=life.account).customer_id
+    taxes.set_address(till.world, till.world.store.get("customer", customer_id), "DE")
+    till.world.faults.probability = PROBABILITY
+    life.month(datetime(2025, 10, 1, tzinfo=UTC))
+    life.end_of_the_faults()
+    till.world.faults.probability = PROBABILITY
+    life.note()
+    life.end_of_the_faults()
+
+    closed = Invoice.objects.filter(account=life.account).select_related("provider_tax")
+    assert {invoice.provider_tax.status for invoice in closed} == {"known"}
+    assert all(0 < invoice.tax_cents < invoice.total_cents for invoice in closed)
+    recorded = {one["reference"]: -one["_total"] if one["reversal"] else one["_tax"] for one in till.world.store.all("tax.transaction")}
+    assert len(recorded) == till.count("tax.transaction"), "something was recorded twice"
+    owed = {invoice.number: invoice.tax_cents for invoice in closed}
+    told = OutboxRow.objects.filter(kind="tax.reverse", state="done").values_list("subject", flat=True)
+    notes = CreditNote.objects.filter(pk__in=list(told))
+    assert notes.exists()
+    assert recorded == owed | {note.number: note.total_cents for note in notes}
     assert check_books() == []
 
 
