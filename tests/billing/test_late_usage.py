@@ -28,6 +28,7 @@ from billing.models import (
     UsageEvent,
     UsagePosting,
 )
+from billing.money import NANOS_PER_CENT as CENT
 from billing.money import to_decimal_string
 from billing.periods import EPOCH, month_of
 from billing.posting import post_usage
@@ -44,7 +45,6 @@ from billing.verify import verify
 from tests.billing.facts import Recorder
 
 pytestmark = pytest.mark.django_db
-CENT = 10_000_000
 SEPTEMBER, OCTOBER, NOVEMBER, DECEMBER = (datetime(2025, month, 1, tzinfo=UTC) for month in (9, 10, 11, 12))
 IN_OCTOBER, IN_NOVEMBER = datetime(2025, 10, 31, 23, 59, tzinfo=UTC), datetime(2025, 11, 3, 10, 30, tzinfo=UTC)
 AFTER_OCTOBER, AFTER_NOVEMBER = NOVEMBER + CLOSE_AFTER, DECEMBER + CLOSE_AFTER

@@ -12,11 +12,11 @@ from billing.books import check_books
 from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import REVENUE, ledger_balance
 from billing.models import Account, Price
+from billing.money import NANOS_PER_CENT as CENT
 from billing.periods import EPOCH
 from billing.tax import TAX, buyer_lines, set_details, set_tax, tax_within
 from tests.billing.facts import Recorder
 
-CENT = 10_000_000
 NOVEMBER, DECEMBER = datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC)
 
 

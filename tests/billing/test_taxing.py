@@ -15,6 +15,7 @@ from billing.ids import uuid7
 from billing.invoicing import CLOSE_AFTER, close_period
 from billing.ledger import REVENUE, grant_free_credit, ledger_balance, open_account
 from billing.models import Account, Customer, Invoice, InvoiceTax, LedgerTransaction, Notice, OutboxRow, Price
+from billing.money import NANOS_PER_CENT as CENT
 from billing.money import Nanos
 from billing.periods import EPOCH, month_of
 from billing.providers.fake import taxes
@@ -23,7 +24,6 @@ from tests.billing.facts import Recorder
 from tests.till import TIMEOUT_S, Till
 
 pytestmark = pytest.mark.django_db
-CENT = 10_000_000
 # The month before this one: Stripe knows the rates of its last day.
 MONTH = month_of(month_of(timezone.now())[0] - timedelta(days=1))[0]
 
