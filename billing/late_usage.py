@@ -18,6 +18,7 @@ from billing.periods import month_of
 
 def seal(account: Account) -> int:
     """Return the number of an account's last receipt, with its chain locked: no receipt is written until the transaction ends."""
+    # An account without receipts has no head to lock. Its first call waits all the same: who closes holds its credit (`lock_credit`).
     head = ReceiptHead.objects.select_for_update().filter(account=account).first()
     return head.seq if head else 0
 

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("marketplace", "billing", "inference")
@@ -145,3 +146,15 @@ def test_the_documentations_links_lead_somewhere() -> None:
         broken += [f"{page.relative_to(ROOT)}: {target}" for target in targets if not (page.parent / target).exists()]
 
     assert not broken
+
+
+def test_the_documentations_commands_exist_and_are_run_by_the_environments_python() -> None:
+    commands = {path.stem for path in (ROOT / "marketplace" / "management" / "commands").glob("*.py")} | set(get_commands())
+    wrong = []
+    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for before, command in re.findall(r"(\S*\s?)manage\.py ([a-z_]+)", page.read_text()):
+            # `python` alone has none of what `make run` installed.
+            if command not in commands or before.strip("`") == "python ":
+                wrong.append(f"{page.relative_to(ROOT)}: {before}manage.py {command}")
+
+    assert not wrong

@@ -33,6 +33,9 @@ class Command(BaseCommand):
         if unknown := set(numbers) - PROMISES.keys():
             message = f"There is no promise {min(unknown)}: they are {', '.join(map(str, PROMISES))}."
             raise CommandError(message)
+        # Not on standard output, which holds the rows. The first takes a while: its site's database is made before it.
+        self.stderr.write("Making a site to try them on. Each row follows as soon as it is known.", self.style.NOTICE)
+        self.stderr.flush()
         began, rows = time.monotonic(), list[Row]()
         for row in try_promises(numbers):
             rows.append(row)

@@ -57,12 +57,13 @@ def test_the_exit_status_tells_how_it_went(monkeypatch: pytest.MonkeyPatch, verd
     assert f" 2 | says | tried | seen | {verdicts[2]} (1 s)" in printed
 
 
-def test_as_json_it_prints_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_json_it_prints_one_object(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     ended, printed = outcome_of(monkeypatch, {2: KEPT, 11: FAILED}, "--json", "--only", "11")
 
     assert ended == 1
     row = {"number": 11, "promise": "says", "tried": "tried", "seen": "seen", "verdict": "FAILED", "seconds": 1.2}
     assert json.loads(printed) == {"rows": [row], "counts": {"kept": 0, "FAILED": 1, "not tried": 0}}
+    assert "Making a site" in capsys.readouterr().err
 
 
 def test_an_unknown_promise_is_refused() -> None:
