@@ -55,6 +55,9 @@ class SendMeterEvent(Step[str]):
     def ask(self, row: OutboxRow) -> str:
         """Send it. Its identifier, and the key made of it, are the same whenever it is sent."""
         report = _report(row)
+        # A renewed key says nothing of when it was sent first: the identifier may be forgotten, and would count again.
+        if row.generation and (told := self.look(row)):
+            return told
         if report.counted_at < timezone.now() - feeding.TAKEN_FOR:
             raise ProviderRefused(reason=Status.TOO_OLD, said="It waited for longer than the provider takes events of.")
         order = MeterEventOrder(
@@ -69,9 +72,9 @@ class SendMeterEvent(Step[str]):
 
     def look(self, row: OutboxRow) -> str | None:
         """Within a day there is nothing to see to: the identifier counts once. Later, see whether the meter holds it."""
-        if not outbox.is_key_old(row, now=timezone.now()):
+        report, now = _report(row), timezone.now()
+        if not outbox.is_key_old(row, now=now) and now - row.created_at <= outbox.KEY_LIVES:
             return None
-        report = _report(row)
         hour = hour_of(report.counted_at)
         told = MeterReport.objects.filter(feed=report.feed, account=report.account_id, counted_at__gte=hour, counted_at__lt=hour + _HOUR)
         accepted = sum(one.value for one in told if one.status == Status.ACCEPTED)

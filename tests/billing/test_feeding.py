@@ -173,6 +173,26 @@ def test_after_a_day_the_meter_is_looked_at_before_it_is_told_again(
     assert MeterReport.objects.get().status == "accepted"
 
 
+def test_a_fresh_key_does_not_make_an_old_event_new(
+    till: Till, feed: MeterFeed, recorder: Recorder, price: Price, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, its answer lost; a day of errors that spend keys, the last of them a while ago: it is looked up before it is told."""
+    use(recorder, price, HOURS[0], 50)
+    feed_meters(now=NOW)
+    deliver(till)
+    row = OutboxRow.objects.filter(kind=feeding.SEND)
+    waiting = {"state": "waiting", "finished_at": None, "due_at": NOW, "generation": 1}
+    row.update(**waiting, first_sent_at=NOW - timedelta(hours=11), created_at=NOW - timedelta(hours=30))
+    MeterReport.objects.update(status="waiting", settled_at=None)
+    till.world.store.forget_answers()
+    monkeypatch.setattr(meters, "_UNIQUE_S", -1)
+
+    deliver(till)
+
+    assert (till.count("billing.meter_event"), held(till)) == (1, 10)
+    assert MeterReport.objects.get().status == "accepted"
+
+
 def test_what_the_meter_holds_beyond_doubt_alone_is_taken_for_delivered(
     till: Till, feed: MeterFeed, recorder: Recorder, price: Price
 ) -> None:
