@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -12,6 +11,7 @@ import orjson
 from billing.ids import public_id
 from billing.metering import Meter
 from billing.money import Nanos
+from billing.periods import render_moment
 from marketplace import predictions
 from marketplace.errors import RequestMalformed, StorageQuotaExceeded
 from marketplace.gateway.exchange import Exchange
@@ -169,7 +169,7 @@ def _reply(admitted: Admitted, accepted: predictions.Accepted) -> Reply:
         "prediction": None,
         "usage": None,
         "error": None,
-        "created_at": _moment(accepted.created_at),
+        "created_at": render_moment(accepted.created_at),
         "started_at": None,
         "ended_at": None,
     }
@@ -181,7 +181,3 @@ def _reply(admitted: Admitted, accepted: predictions.Accepted) -> Reply:
     if admitted.exchange.request.has_header(b"prefer"):
         headers.append((b"preference-applied", b"respond-async"))
     return Reply(status=202, headers=headers, body=orjson.dumps(fields))
-
-
-def _moment(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
