@@ -153,3 +153,10 @@ def test_the_command_prints_where_all_is_and_fails_where_it_cannot_be_told(
     MeterHolding.objects.update(value=3)
     with pytest.raises(CommandError, match="farebox_charge"):
         call_command("check_meters")
+
+
+def test_checked_by_hand_without_the_sites_settings_it_fails(settings: Any) -> None:
+    settings.STRIPE_METERS = {}
+
+    with pytest.raises(CommandError, match="No meter is fed"):
+        call_command("check_meters")

@@ -10,6 +10,7 @@ from billing.errors import ProviderRefused, ProviderUnavailable
 from billing.feed_books import meter_statement
 from billing.feed_checks import look_at_meters
 from billing.feeding import find_feeds
+from billing.providers import collects_money
 from marketplace.admin.meters import statement_text
 
 
@@ -24,6 +25,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Look, and print."""
+        feeds = find_feeds(now=timezone.now())
+        if not feeds or not collects_money():  # Or who runs it without the site's settings would read success.
+            message = "No meter is fed by these settings: run it with the STRIPE settings that the site runs with."
+            raise CommandError(message)
         if options["look"]:
             try:
                 self.stdout.write(f"{look_at_meters(again=True)} accounts looked at")
@@ -31,7 +36,7 @@ class Command(BaseCommand):
                 message = f"The meters could not be read: {error}"
                 raise CommandError(message) from error
         unexplained = []
-        for feed in find_feeds(now=timezone.now()):
+        for feed in feeds:
             statement = meter_statement(feed)
             self.stdout.write("\n  ".join([f"{feed} ({feed.quantity})", *statement_text(feed, statement)]))
             if statement.unexplained:
