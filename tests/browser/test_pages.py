@@ -155,6 +155,13 @@ def test_an_invoice_prints_as_a_sheet(window: Callable[..., Watched], member: ob
     expect(page.locator("#invoice-charge")).to_be_visible()
 
 
+def test_an_invoice_shows_its_amounts_on_a_phone_without_scrolling(window: Callable[..., Watched], member: Any) -> None:
+    page = window(storage_state=member, viewport={"width": 390, "height": 844}).open("/invoices/current/")
+
+    assert page.locator(".table-scroll").first.evaluate("it => it.scrollWidth <= it.clientWidth")
+    expect(page.locator("#invoice-total")).to_be_visible()
+
+
 def test_the_first_calls_page_keeps_its_snippets_in_view(window: Callable[..., Watched], member: Any) -> None:
     page = window(storage_state=member, viewport={"width": 390, "height": 844}).open("/first-call/")
 
