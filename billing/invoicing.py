@@ -90,7 +90,8 @@ def close_period(account: Account, starts_at: datetime, *, now: datetime | None 
 
     Raises:
         PeriodNotOver: it is too early. Nothing was billed.
-        ValueError: `starts_at` is not the start of a month, or a later one is closed already: what came after is on the next.
+        ValueError: `starts_at` is not the start of a month, or a later one is closed already: what came after is on the next;
+            or an earlier one is still to be closed.
     """
     first, ends_at = month_of(starts_at)
     if first != starts_at:
@@ -116,6 +117,10 @@ def close_period(account: Account, starts_at: datetime, *, now: datetime | None 
             message = f"A month later than {first:%Y-%m} is closed already."
             raise ValueError(message)
         sealed_seq = late_usage.seal(account)
+        # Its receipts are sealed by this close, too: a month that is passed over now would be on no invoice ever.
+        if (earliest := _first_after(account, _billed_until(account))) is not None and earliest < first:
+            message = f"{earliest:%Y-%m} is not closed yet, and comes before {first:%Y-%m}."
+            raise ValueError(message)
         # From the beginning: what came late to months that are closed is on this invoice.
         posting.post_account(account, since=EPOCH, until=ends_at, booked_in=first)
         sums = sums_by_line(account, since=first, until=ends_at)
@@ -148,7 +153,7 @@ def _close_account(account: Account, *, now: datetime | None) -> int:
 
 def _open_months(account: Account, *, until: datetime) -> list[datetime]:
     """Return the months to close, oldest first, since each carries its remainder to the next."""
-    since = Invoice.objects.filter(account=account).order_by("-starts_at").values_list("ends_at", flat=True).first() or EPOCH
+    since = _billed_until(account)
     months: list[datetime] = []
     while (moment := _first_after(account, since)) is not None:
         starts_at, since = month_of(moment)
@@ -156,6 +161,10 @@ def _open_months(account: Account, *, until: datetime) -> list[datetime]:
             break
         months.append(starts_at)
     return months
+
+
+def _billed_until(account: Account) -> datetime:
+    return Invoice.objects.filter(account=account).order_by("-starts_at").values_list("ends_at", flat=True).first() or EPOCH
 
 
 def _first_after(account: Account, since: datetime) -> datetime | None:

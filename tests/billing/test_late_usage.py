@@ -319,3 +319,14 @@ def test_a_late_call_that_settles_while_its_hour_is_posted_is_billed_all_the_sam
 
     assert sums(november)[1] == (price.sku, OCTOBER, 2, 15, 3_000)
     assert check_books() == []
+
+
+def test_no_month_is_passed_over_whose_calls_would_be_on_no_invoice_then(recorder: Recorder, october: Invoice, price: Price) -> None:
+    recorder.record(price, units=9, occurred_at=datetime(2025, 12, 3, tzinfo=UTC))
+
+    with pytest.raises(ValueError, match="2025-11 is not closed"):
+        close_period(recorder.account, DECEMBER, now=datetime(2026, 1, 2, tzinfo=UTC))
+
+    assert Invoice.objects.get() == october
+    close_periods(now=datetime(2026, 1, 2, tzinfo=UTC))
+    assert [invoice.lines.get().units for invoice in Invoice.objects.order_by("starts_at")] == [10, 3, 9]
