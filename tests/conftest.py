@@ -80,6 +80,12 @@ def pytest_report_header() -> list[str]:
     return ["database: PostgreSQL; the tests that touch no database are left out of this run"] if _url else []
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist's processes find no settings named: pytest-django would load them at once, with this process's `VAR_DIR` for theirs."""
+    if config.getoption("numprocesses", None):
+        del os.environ["DJANGO_SETTINGS_MODULE"]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave what touches no database out of a run on PostgreSQL, and have files with slow tests go first.
 
