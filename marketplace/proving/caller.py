@@ -1,6 +1,6 @@
 """A gateway process to be killed: `python -m marketplace.proving.caller ACCOUNT PRICE` calls until it is.
 
-It prints each answered call's id as soon as the charge is durable, as a gateway sends its reply then.
+It prints each answered call's id soon after the charge is durable, as a gateway sends its reply then.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ import sys
 import django
 
 _CALLERS = 16
+# What it takes to send a reply, in seconds: long enough for a kill to come in between.
+_REPLY_S = 0.005
 
 
 async def _call_for_ever(account_id: str, price_id: str) -> None:
@@ -29,6 +31,7 @@ async def _call_for_ever(account_id: str, price_id: str) -> None:
         while True:
             usage = usage_of(account, price)
             receipt = await call(meter, [whole_account(account)], usage, delivered=False)
+            await asyncio.sleep(_REPLY_S)
             sys.stdout.write(public_id("req", usage.event_id) + "\n")
             sys.stdout.flush()
             meter.mark_delivered(receipt.seq)
