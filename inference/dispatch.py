@@ -314,8 +314,7 @@ class Dispatcher:
 
     def _send(self, station: Station, queue: RowQueue) -> None:
         rows = queue.take()
-        expected_s = queue.expect_s(rows)
-        tag, size, tokens, padded_tokens = queue.send(rows, station.runner)
+        tag, size, tokens, padded_tokens, expected_s = queue.send(rows, station.runner)
         batch = Batch(queue, tag, station.serves[queue.key], rows, size, expected_s)
         self._stations.sent(station, batch)
         for row in rows:

@@ -122,6 +122,16 @@ def failure_of(row: Row, detail: str | None) -> InferenceError:
     return InvalidInput(param, "This image cannot be decoded.", reason="undecodable")
 
 
+class Sent(NamedTuple):
+    """A batch as it was sent to a worker."""
+
+    tag: int
+    size: int  # Rows of the model's batch: of calls with tensors, all of their rows.
+    tokens: int
+    padded_tokens: int  # Rows x longest.
+    expected_s: float  # How long it will run on an idle core, by what the version's steps cost; 0 where that is not known.
+
+
 class Priority(enum.IntEnum):
     """Who goes first: a batch job's rows run only where no live call waits for a worker."""
 
@@ -206,15 +216,12 @@ class RowQueue:
         self._remove(chosen)
         return batch
 
-    def send(self, rows: list[Row], runner: Runner) -> tuple[int, int, int, int]:
-        """Start a batch; return its tag, its rows, its tokens, and these with padding."""
+    def send(self, rows: list[Row], runner: Runner) -> "Sent":
+        """Start a batch."""
         lengths = [row.length for row in rows]
+        size, longest = len(rows), max(lengths)
         tag = runner.run(self.number, [row.inputs for row in rows])
-        return tag, len(rows), sum(lengths), max(lengths) * len(rows)
-
-    def expect_s(self, rows: list[Row]) -> float | None:
-        """Return how long a batch of these rows will run, in seconds, on an idle core."""
-        return self._costs.of_rows[len(rows) - 1] * max(row.length for row in rows) / 1e6
+        return Sent(tag, size, sum(lengths), longest * size, self._costs.of_rows[size - 1] * longest / 1e6)
 
     def is_answer(self, output: Answers, rows: list[Row]) -> bool:
         """Whether a worker's output is one for each of these rows."""
@@ -288,15 +295,11 @@ class TensorQueue(RowQueue):
         row.length = number
         super().add(row)
 
-    def send(self, rows: list[Row], runner: Runner) -> tuple[int, int, int, int]:
-        """Start a batch; it has no tokens."""
+    def send(self, rows: list[Row], runner: Runner) -> "Sent":
+        """Start a batch; it has no tokens, and what it costs is not measured."""
         first: Tensors = rows[0].inputs
         tag = runner.run_tensors(self.number, first.outputs, [row.inputs.arrays for row in rows])
-        return tag, sum(map(_rows_of, rows)), 0, 0
-
-    def expect_s(self, rows: list[Row]) -> float | None:  # noqa: ARG002 (nothing is known of them)
-        """Return None: what a version with tensors costs is not measured."""
-        return None
+        return Sent(tag, sum(map(_rows_of, rows)), 0, 0, 0.0)
 
     def is_answer(self, output: Answers, rows: list[Row]) -> bool:
         """Whether a worker's output holds what each of these calls wants."""

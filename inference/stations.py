@@ -23,7 +23,7 @@ class Batch:
     provider: str
     rows: list[Row]
     size: int  # Rows of the model's batch: of calls with tensors, all of their rows.
-    expected_s: float | None  # How long it will run, by what the version's steps cost; None where that is not known.
+    expected_s: float  # How long it will run, as `queueing.Sent` says.
 
 
 @dataclass(slots=True, eq=False)
@@ -125,7 +125,7 @@ class Stations:
             station.timer = None
         if batch is None:
             return
-        if batch.expected_s is None or batch.expected_s < _SHORTEST_S:
+        if batch.expected_s < _SHORTEST_S:
             station.timer = self._loop.call_later(self._run_timeout_s, station.runner.kill)
         else:
             station.timer = self._loop.call_later(batch.expected_s - _LEAD_S, self._look_ahead, station)

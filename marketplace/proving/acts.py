@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
-from django.db import connections
+from django.db import connection, connections
 
+from billing.books import check_books
 from billing.ids import uuid7
 from billing.leases import BudgetSpec
-from billing.ledger import grant_credit, open_account
+from billing.ledger import balance, grant_credit, open_account
 from billing.metering import Meter, Receipt, Usage
 from billing.models import Account, Budget, Lease, Price, UsageEvent
 from billing.money import Nanos
@@ -20,7 +21,7 @@ from billing.prices import terms_of
 from billing.processes import ProcessIdentity
 from billing.receipts import Signer
 from billing.settling import Settlement, WriteSettlements
-from marketplace.proving.findings import Untried
+from marketplace.proving.findings import Untried, require
 
 T = TypeVar("T")
 CREDIT_NANOS: Final = 10_000_000_000
@@ -33,6 +34,28 @@ def open_rich_account(name: str = "acme") -> Account:
     opened = open_account(name=name)
     grant_credit(opened, Nanos(CREDIT_NANOS), kind="operator", reference=f"prove:{opened.pk}", by="prove")
     return opened
+
+
+def database_url() -> str:
+    """Return this process's database's address, for another process."""
+    at = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{at['NAME']}"
+    return f"postgresql://{at['USER']}:{at['PASSWORD']}@{at['HOST']}:{at['PORT']}/{at['NAME']}"
+
+
+def require_spent(account: Account, charged_nanos: int) -> None:
+    """See that an account has spent what its calls come to, that nothing is held on it, and that the books balance.
+
+    Raises:
+        Broken: with what differs.
+    """
+    spent = balance(account).spent
+    require(spent == charged_nanos, f"the account has spent {spent} nanos, its calls come to {charged_nanos}")
+    held = balance(account).held or Budget.objects.get(account=account, subject="account").leased_nanos
+    require(not held, f"{held} nanos are still held")
+    wrong = check_books()
+    require(not wrong, f"the books: {wrong}")
 
 
 def make_price(sku: str = "prove/model@1") -> Price:

@@ -17,13 +17,11 @@ from uuid import UUID
 from django.db import OperationalError, connections
 from django.db.models import Sum
 
-from billing.books import check_books
 from billing.errors import BillingError, CommitInDoubt
-from billing.ledger import balance
 from billing.metering import Meter
-from billing.models import Account, Budget, Price, UsageEvent
+from billing.models import Account, Price, UsageEvent
 from billing.processes import ProcessIdentity
-from marketplace.proving.acts import call, make_price, open_rich_account, until, usage_of, whole_account, with_meter
+from marketplace.proving.acts import call, make_price, open_rich_account, require_spent, until, usage_of, whole_account, with_meter
 from marketplace.proving.faults import replaced
 from marketplace.proving.findings import Untried, require
 
@@ -132,12 +130,7 @@ def check_charged_is_answered(account: Account, answered: Iterable[UUID]) -> Non
         not unanswered and not unrecorded,
         f"{len(unanswered)} calls were charged that nobody was answered, {len(unrecorded)} were answered that are not on record",
     )
-    spent, charged = balance(account).spent, int(kept.aggregate(total=Sum("charge_nanos"))["total"] or 0)
-    require(spent == charged, f"the account has spent {spent} nanos, its calls come to {charged}")
-    held = balance(account).held or Budget.objects.get(account=account, subject="account").leased_nanos
-    require(not held, f"{held} nanos are still held")
-    wrong = check_books()
-    require(not wrong, f"the books: {wrong}")
+    require_spent(account, int(kept.aggregate(total=Sum("charge_nanos"))["total"] or 0))
 
 
 def prove() -> str:

@@ -13,15 +13,12 @@ from typing import Final
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 from django.db.models import F
 
-from billing.books import check_books
 from billing.ids import parse_public_id
-from billing.ledger import balance
-from billing.models import Account, Budget, GatewayProcess, Price, UsageEvent, UsageRefund
+from billing.models import Account, GatewayProcess, Price, UsageEvent, UsageRefund
 from billing.recovery import reclaim_dead_processes
-from marketplace.proving.acts import make_price, open_rich_account
+from marketplace.proving.acts import database_url, make_price, open_rich_account, require_spent
 from marketplace.proving.findings import Untried, require
 
 _REPLIES: Final = (1, 20, 100, 300, 500)
@@ -35,14 +32,6 @@ class Killed:
     answered: set[UUID]
     events: set[UUID]
     refunded: set[UUID]
-
-
-def database_url() -> str:
-    """Return this process's database's address, for another process."""
-    at = connection.settings_dict
-    if connection.vendor == "sqlite":
-        return f"sqlite:///{at['NAME']}"
-    return f"postgresql://{at['USER']}:{at['PASSWORD']}@{at['HOST']}:{at['PORT']}/{at['NAME']}"
 
 
 def kill_after(account: Account, price: Price, *, replies: int) -> Killed:
@@ -90,12 +79,7 @@ def check_killed(account: Account, price: Price, killed: Killed) -> None:
     lost, doubtful = killed.answered - killed.events, killed.events - killed.answered - killed.refunded
     require(not lost, f"{len(lost)} calls were answered that are not on record")
     require(not doubtful, f"{len(doubtful)} calls were charged, neither answered nor given back")
-    spent, kept = balance(account).spent, 10 * price.unit_nanos * len(killed.events - killed.refunded)
-    require(spent == kept, f"the account has spent {spent} nanos, its calls come to {kept}")
-    held = balance(account).held or Budget.objects.get(account=account, subject="account").leased_nanos
-    require(not held, f"{held} nanos are still held by a dead process")
-    wrong = check_books()
-    require(not wrong, f"the books: {wrong}")
+    require_spent(account, 10 * price.unit_nanos * len(killed.events - killed.refunded))
 
 
 def prove() -> str:

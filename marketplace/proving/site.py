@@ -17,9 +17,8 @@ from billing.money import Nanos
 from marketplace.keys import KeySettings, issue_key
 from marketplace.models import ApiKey, ModelVersion, Organization
 from marketplace.programs import BACKLOG, site_programs
-from marketplace.proving.acts import CREDIT_NANOS
+from marketplace.proving.acts import CREDIT_NANOS, database_url
 from marketplace.proving.calls import Caller
-from marketplace.proving.doubt import database_url
 from marketplace.proving.findings import Untried
 from marketplace.starter import HOUSE_SLUG, start_site
 from marketplace.supervisor import open_listener
