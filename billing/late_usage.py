@@ -40,9 +40,9 @@ def book_late(account: Account, hour: datetime) -> Q:
         return Q()
     span = {"occurred_at__gte": hour, "occurred_at__lt": hour + timedelta(hours=1)}
     events = UsageEvent.objects.filter(account=account, price__isnull=False, receipt__seq__gt=sealed.sealed_seq, late__isnull=True, **span)
-    # The month after the last closed one, so that nothing comes between: `late_between` tells what is on an invoice.
-    last = Invoice.objects.filter(account=account).order_by("-starts_at").values_list("ends_at", flat=True)[0]
-    rows = [LateUsage(event_id=event, account=account, period=last) for event in events.values_list("pk", flat=True)]
+    # The month after the last closed one, so that nothing comes between: `late_of` tells what is on an invoice.
+    period = Invoice.objects.filter(account=account).order_by("-starts_at").values_list("ends_at", flat=True)[0]
+    rows = [LateUsage(event_id=event, account=account, period=period) for event in events.values_list("pk", flat=True)]
     LateUsage.objects.bulk_create(rows)
     return Q(late__isnull=False) | Q(receipt__isnull=True) | Q(receipt__seq__lte=sealed.sealed_seq)
 

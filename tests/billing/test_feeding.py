@@ -150,6 +150,14 @@ def test_an_event_that_is_told_twice_counts_once_and_is_delivered(till: Till, fe
     assert MeterReport.objects.get().status == "accepted"
 
 
+def leave_unanswered_for_a_day() -> None:
+    """Have what was sent stand as if no answer had come since, for longer than its identifier is known."""
+    OutboxRow.objects.filter(kind=feeding.SEND).update(
+        state="waiting", finished_at=None, due_at=NOW, first_sent_at=NOW - timedelta(hours=30)
+    )
+    MeterReport.objects.update(status="waiting", settled_at=None)
+
+
 @pytest.mark.parametrize("happened", [True, False])
 def test_after_a_day_the_meter_is_looked_at_before_it_is_told_again(
     till: Till, feed: MeterFeed, recorder: Recorder, price: Price, monkeypatch: pytest.MonkeyPatch, *, happened: bool
@@ -157,10 +165,7 @@ def test_after_a_day_the_meter_is_looked_at_before_it_is_told_again(
     use(recorder, price, HOURS[0], 50)
     feed_meters(now=NOW)
     deliver(till)
-    OutboxRow.objects.filter(kind=feeding.SEND).update(
-        state="waiting", finished_at=None, due_at=NOW, first_sent_at=NOW - timedelta(hours=30)
-    )
-    MeterReport.objects.update(status="waiting", settled_at=None)
+    leave_unanswered_for_a_day()
     till.world.store.forget_answers()
     monkeypatch.setattr(meters, "_UNIQUE_S", -1)  # The identifier is forgotten, too.
     if not happened:
@@ -199,10 +204,7 @@ def test_what_the_meter_holds_beyond_doubt_alone_is_taken_for_delivered(
     use(recorder, price, HOURS[0], 50)
     feed_meters(now=NOW)
     deliver(till)
-    OutboxRow.objects.filter(kind=feeding.SEND).update(
-        state="waiting", finished_at=None, due_at=NOW, first_sent_at=NOW - timedelta(hours=30)
-    )
-    MeterReport.objects.update(status="waiting", settled_at=None)
+    leave_unanswered_for_a_day()
     (event,) = till.world.store.all("billing.meter_event")
     till.world.store.save({**event, "_value": 7})
 
